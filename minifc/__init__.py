@@ -1,0 +1,28 @@
+"""minifc: fine-tuning Gemma-2 for function calling, with nothing hidden."""
+
+from minifc.errors import MinifcError
+from minifc.gemma.cache import KVCache
+from minifc.gemma.checkpoint import load_model, save_model
+from minifc.gemma.generate import generate
+from minifc.text.calls import parse_calls
+from minifc.text.template import render
+from minifc.text.tokenizer import load_tokenizer
+from minifc.tuning.adapter import load_adapter, merge, save_adapter
+from minifc.tuning.lora import add_lora
+from minifc.tuning.vocab import add_tokens
+
+__all__ = [
+    "KVCache",
+    "MinifcError",
+    "add_lora",
+    "add_tokens",
+    "generate",
+    "load_adapter",
+    "load_model",
+    "load_tokenizer",
+    "merge",
+    "parse_calls",
+    "render",
+    "save_adapter",
+    "save_model",
+]

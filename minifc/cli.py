@@ -1,0 +1,55 @@
+"""What every command shares: options with help, errors in one line, exit status 2."""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from minifc.errors import MinifcError, OptionError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises OptionError, and offers the nearest name for an unknown option."""
+
+    def __init__(self, command: str, description: str, example: str) -> None:
+        super().__init__(
+            prog=f"python -m minifc.{command}",
+            description=description.partition("\n\n")[2],  # a module's docstring, less its first line
+            epilog=f"example: {example}",
+            allow_abbrev=False,
+        )
+        self.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message}; see {self.prog} --help")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        args, unknown = self.parse_known_args(argv)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; see {self.prog} --help"
+            raise OptionError(f"unknown option {unknown[0]}{hint}")
+        return args
+
+
+def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 if all went well, 2 with one line for an error that can be mended."""
+    argv = sys.argv[1:] if argv is None else argv
+    status = 0
+    try:
+        main(argv)
+        sys.stdout.flush()
+    except MinifcError as error:
+        if "--debug" in argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)

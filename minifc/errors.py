@@ -1,0 +1,42 @@
+"""The errors minifc raises on purpose.
+
+Every message is one line that says what failed, where, and what to do about it.
+The commands print that line and exit with status 2; a traceback appears only
+with `--debug`.
+"""
+
+
+class MinifcError(Exception):
+    """Anything the user can mend. Catch this one to catch them all."""
+
+
+class ConfigError(MinifcError):
+    """A config.json that is missing, malformed, or of a model minifc cannot represent."""
+
+
+class CheckpointError(MinifcError):
+    """A weights or adapter file that is missing, cut short, or does not fit the model."""
+
+
+class TokenizerError(MinifcError):
+    """A tokenizer file that is missing or unreadable, or a token that cannot be added."""
+
+
+class TemplateError(MinifcError):
+    """Messages that cannot be rendered: an unknown role, a turn out of place."""
+
+
+class CallError(MinifcError):
+    """A tool call that cannot be read."""
+
+
+class DataError(MinifcError):
+    """A data file, or a row of one, that cannot be learned from."""
+
+
+class OptionError(MinifcError):
+    """An option that does not exist or a value it cannot take."""
+
+
+class TrainingError(MinifcError):
+    """Training that cannot start or go on."""

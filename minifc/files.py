@@ -1,0 +1,74 @@
+"""Files written whole or not at all, and JSON read with errors that name the file."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minifc.errors import MinifcError
+
+
+@contextmanager
+def whole_folder(target: str | Path) -> Iterator[Path]:
+    """A temporary folder to write into, which takes `target`'s place when the block ends well.
+
+    If the block fails, `target` is as it was before. An existing `target` is replaced.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        # What was made privately becomes as readable as anything else the user makes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        for path in temporary.rglob("*"):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        if target.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            os.rename(target, old)
+            os.rename(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path, error: type[MinifcError]) -> Any:
+    """The JSON in a file; `error`, naming the file, if there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: not found") from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise error(f"{path}: cannot be read as JSON ({problem})") from None
+
+
+class JsonLines:
+    """A file of records, one line each, on disk as soon as they are written."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()

@@ -1,0 +1,139 @@
+"""What a Gemma-2 checkpoint says about itself in config.json."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minifc.errors import ConfigError
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+@dataclass(frozen=True)
+class GemmaConfig:
+    """Hugging Face's field names, and the axis letters used in every shape comment:
+
+    B batch, T tokens, S keys seen, E hidden_size, H heads, K key/value heads,
+    D head_dim, F ffn size, V vocabulary, W window.
+    """
+
+    vocab_size: int  # V
+    hidden_size: int  # E
+    intermediate_size: int  # F
+    num_hidden_layers: int
+    num_attention_heads: int  # H
+    num_key_value_heads: int  # K
+    head_dim: int  # D
+    query_pre_attn_scalar: float  # queries are scaled by this to the power of -1/2
+    sliding_window: int  # W: a query on a sliding layer sees itself and the W - 1 keys before it
+    layer_types: tuple[str, ...]
+    max_position_embeddings: int = 8192
+    attn_logit_softcapping: float | None = 50.0
+    final_logit_softcapping: float | None = 30.0
+    rope_theta: float = 10000.0
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+    pad_token_id: int = 0
+    bos_token_id: int = 2
+    eos_token_id: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ConfigError(
+                f"num_attention_heads={self.num_attention_heads} is not a multiple of "
+                f"num_key_value_heads={self.num_key_value_heads}"
+            )
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ConfigError(
+                f"layer_types names {len(self.layer_types)} layers but num_hidden_layers is {self.num_hidden_layers}"
+            )
+        if unknown := set(self.layer_types) - {SLIDING, FULL}:
+            raise ConfigError(f"layer_types holds {sorted(unknown)}; Gemma-2 has only {SLIDING!r} and {FULL!r}")
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim={self.head_dim} is odd; rotary positions turn dimensions in pairs")
+
+
+# Fields of config.json with one value that minifc can represent. A file that says
+# otherwise describes another computation, so it is refused instead of run wrongly.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("gemma2",),
+    "hidden_activation": ("gelu_pytorch_tanh", None),
+    "attention_bias": (False,),
+    "use_bidirectional_attention": (False, None),
+    "quantization_config": (None,),
+}
+_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+
+
+def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
+    """Both generations of config.json: `rope_theta` at the top or inside `rope_parameters`,
+    with or without `layer_types` (the default alternates, starting with a sliding layer).
+
+    Raises ConfigError for what is missing or what minifc cannot represent.
+    """
+    for field, allowed in _FIXED.items():
+        if (value := data.get(field, allowed[0])) not in allowed:
+            raise ConfigError(f"{field} is {value!r}; minifc runs only Gemma-2 with {field}={allowed[0]!r}")
+    if missing := [field for field in _REQUIRED if field not in data]:
+        raise ConfigError(f"missing {', '.join(missing)}")
+
+    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
+    if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        raise ConfigError(f"rope_type is {kind!r}; minifc runs only Gemma-2 with the default rotary positions")
+
+    values = {field: data[field] for field in GemmaConfig.__dataclass_fields__ if field in data}
+    values["rope_theta"] = float(rope.get("rope_theta", data.get("rope_theta", 10000.0)))
+    values.setdefault("query_pre_attn_scalar", data["head_dim"])
+    values["sliding_window"] = data.get("sliding_window") or 4096
+    layer_types = data.get("layer_types")
+    if layer_types is None:
+        layer_types = [FULL if i % 2 else SLIDING for i in range(data["num_hidden_layers"])]
+    values["layer_types"] = tuple(layer_types)
+    eos = data.get("eos_token_id", 1)
+    values["eos_token_id"] = tuple(eos) if isinstance(eos, list) else (eos,)
+    return GemmaConfig(**values)
+
+
+def config_to_dict(config: GemmaConfig, dtype: str) -> dict[str, Any]:
+    """The newer generation of config.json, as transformers reads it. `dtype` is "bfloat16" or the like."""
+    data = asdict(config)
+    theta = data.pop("rope_theta")
+    return data | {
+        "architectures": ["Gemma2ForCausalLM"],
+        "model_type": "gemma2",
+        "dtype": dtype,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "layer_types": list(config.layer_types),
+        "eos_token_id": list(config.eos_token_id),
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "use_cache": True,
+    }
+
+
+def load_config(folder: str | Path) -> GemmaConfig:
+    """Read `folder`/config.json. Raises ConfigError naming the file."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: not found; a model folder holds config.json, *.safetensors and a tokenizer")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")
+    try:
+        return config_from_dict(data)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -1,0 +1,129 @@
+"""The decoding loop: prompts in, new ids out.
+
+Rows of a batch are padded on the left, so that all of them end, and go on, together.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minifc.errors import OptionError
+from minifc.gemma.cache import KVCache
+from minifc.gemma.model import Gemma
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next id is picked from logits. The defaults are greedy."""
+
+    temperature: float = 0.0  # 0 is greedy
+    top_k: int = 0  # only the k likeliest; 0 is all
+    top_p: float = 1.0  # only the likeliest that together reach this probability
+    repetition_penalty: float = 1.0  # above 1 makes ids that have occurred less likely (arXiv:1909.05858)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise OptionError(f"temperature={self.temperature}; it must be 0 (greedy) or more")
+        if self.top_k < 0:
+            raise OptionError(f"top_k={self.top_k}; it must be 0 (off) or more")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p={self.top_p}; it must be above 0 and at most 1")
+        if self.repetition_penalty <= 0:
+            raise OptionError(f"repetition_penalty={self.repetition_penalty}; it must be above 0, and 1 is off")
+
+
+Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]]
+
+
+def generate(
+    model: Gemma,
+    ids: Prompts,
+    max_new_tokens: int = 64,
+    stop_ids: Sequence[int] = (1, 107),
+    *,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+) -> list[list[int]]:
+    """The new ids of each row, without the stop id. Greedy unless temperature > 0.
+
+    ids: int64 [B, T], or a list of prompts of any lengths, or one prompt.
+    """
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    rows: list[list[int]] = [[] for _ in _as_rows(ids)]
+    for step in stream(model, ids, max_new_tokens, stop_ids, sampling):
+        for row, new in zip(rows, step, strict=True):
+            if new is not None:
+                row.append(new)
+    return rows
+
+
+@torch.inference_mode()
+def stream(
+    model: Gemma,
+    ids: Prompts,
+    max_new_tokens: int = 64,
+    stop_ids: Sequence[int] = (1, 107),
+    sampling: Sampling | None = None,
+) -> Iterator[list[int | None]]:
+    """As `generate`, a step at a time: for each row its next id, or None once it has stopped."""
+    sampling = sampling or Sampling()
+    rows = _as_rows(ids)
+    if not rows or not all(rows):
+        raise OptionError("every prompt needs at least one token")
+    if max_new_tokens < 1:
+        return
+    device = next(model.parameters()).device
+    draw = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
+    longest = max(map(len, rows))
+    prompt = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)  # [B, T]
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    cache = KVCache(model.config, len(rows), longest + max_new_tokens)
+    histories = [set(row) for row in rows]
+    stopped = [False] * len(rows)
+
+    hidden = model.hidden(prompt, attention_mask=mask, cache=cache)
+    for number in range(max_new_tokens):
+        logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
+        new = _pick(logits, sampling, histories, draw)
+        for row, id_ in enumerate(new):
+            stopped[row] = stopped[row] or id_ in stop_ids
+            histories[row].add(id_)
+        yield [None if done else id_ for done, id_ in zip(stopped, new, strict=True)]
+        if all(stopped) or number == max_new_tokens - 1:
+            return
+        hidden = model.hidden(torch.tensor(new, device=device)[:, None], cache=cache)
+
+
+def _pick(logits: Tensor, sampling: Sampling, histories: list[set[int]], draw: torch.Generator | None) -> list[int]:
+    """One id for each row of logits fp32 [B, V]."""
+    if sampling.repetition_penalty != 1:
+        for row, history in zip(logits, histories, strict=True):
+            seen = torch.tensor(sorted(history), device=logits.device)
+            scores = row[seen]
+            penalty = sampling.repetition_penalty
+            row[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+    if sampling.temperature == 0:
+        return [int(id_) for id_ in logits.argmax(-1)]
+    logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        least = logits.topk(sampling.top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)  # probability of everything likelier
+        drop = torch.zeros_like(before, dtype=torch.bool).scatter(1, order, before >= sampling.top_p)
+        logits = logits.masked_fill(drop, -torch.inf)
+    chances = logits.softmax(-1).cpu()  # drawn on the CPU: the same seed gives the same text on every device
+    return [int(id_) for id_ in torch.multinomial(chances, 1, generator=draw)[:, 0]]
+
+
+def _as_rows(ids: Prompts) -> list[list[int]]:
+    rows: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+    return [rows] if rows and isinstance(rows[0], int) else [list(row) for row in rows]

@@ -1,0 +1,164 @@
+"""How a tool call is written and read.
+
+Written in one way only, so that what a model is trained on and what a grammar later forces are
+the same string. Read in the two ways found in real data: JSON and Python's repr. Reading never
+executes anything, and its cost is bounded by MAX_LENGTH and MAX_DEPTH whatever a model writes.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from minifc.errors import CallError
+
+if TYPE_CHECKING:
+    from minifc.text.tokenizer import Tokenizer
+
+THINK, END_THINK = "<think>", "</think>"
+TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
+TOOL_RESPONSE, END_TOOL_RESPONSE = "<tool_response>", "</tool_response>"
+TOOLS, END_TOOLS = "<tools>", "</tools>"
+TAGS = (TOOLS, END_TOOLS, THINK, END_THINK, TOOL_CALL, END_TOOL_CALL, TOOL_RESPONSE, END_TOOL_RESPONSE)
+
+MAX_LENGTH = 100_000  # characters in one call
+MAX_DEPTH = 64  # brackets inside brackets
+_STRING_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[\[\](){}]""", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One tool call: the tool's name and its arguments as JSON values."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def write_json(value: Any) -> str:
+    """The one JSON spelling minifc writes: `", "` and `": "` between things, non-ASCII kept, NaN refused."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CallError(f"not a JSON value: {error}") from None
+
+
+def write_call(call: Call, tool: dict[str, Any] | None = None) -> str:
+    """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given."""
+    arguments = call.arguments
+    if tool is not None:
+        order = list(tool.get("parameters", {}).get("properties", {}))
+        arguments = {key: arguments[key] for key in order if key in arguments} | arguments
+    return write_json({"name": call.name, "arguments": arguments})
+
+
+def read_value(text: str) -> Any:
+    """A JSON value from JSON or from Python's repr. Raises CallError."""
+    text = text.strip()
+    if len(text) > MAX_LENGTH:
+        raise CallError(f"{len(text)} characters; at most {MAX_LENGTH} are read")
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if len(match.group()) == 1:
+            depth += 1 if match.group() in "[({" else -1
+            if depth > MAX_DEPTH:
+                raise CallError(f"nested more than {MAX_DEPTH} deep at character {match.start()}")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except ValueError as error:
+        as_json = error
+    try:
+        tree = ast.parse(text, mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                _unique_keys([(ast.literal_eval(key), None) for key in node.keys if key is not None])
+        value = ast.literal_eval(tree)  # literals only: it builds values and calls nothing
+        write_json(value)
+    except (CallError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise CallError(f"neither JSON nor a Python literal: {as_json}") from None
+    return _lists_for_tuples(value)
+
+
+def read_call(text: str) -> Call:
+    """A call from the text between its tags. Raises CallError that says what is wrong."""
+    value = read_value(text)
+    if not isinstance(value, dict):
+        raise CallError(f"a call is an object, not a {type(value).__name__}")
+    if not isinstance(name := value.get("name"), str) or not name:
+        raise CallError("a call needs a name")
+    arguments = value.get("arguments", {})
+    if isinstance(arguments, str):  # as OpenAI's API writes them: JSON inside a string
+        arguments = read_value(arguments or "{}")
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise CallError(f"the arguments of {name} are not an object")
+    return Call(name, arguments)
+
+
+def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:
+    """The calls in one model turn's ids. Raises CallError on the first that cannot be read.
+
+    A call lies between the *tokens* `<tool_call>` and `</tool_call>`: a tag that is merely spelled,
+    quoted from a user or a tool, is none. Only where the tokenizer has no such tokens (a model that
+    was never given them) does the spelling count. What the model thinks, between `<think>` and
+    `</think>`, is not searched.
+    """
+    return [read_call(text) for text in call_texts(ids, tokenizer)]
+
+
+def call_texts(ids: Sequence[int], tokenizer: "Tokenizer") -> list[str]:
+    """What stands between the tags of each call in one model turn, unread. Raises CallError if one is left open."""
+    tags = [tokenizer.control.get(tag) for tag in (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)]
+    if tags[0] is None or tags[1] is None:
+        text = tokenizer.decode(ids)
+        parts = re.split(f"({'|'.join(map(re.escape, (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)))})", text)
+    else:
+        parts = []
+        run: list[int] = []
+        for id_ in ids:
+            if id_ in tags:
+                parts += [tokenizer.decode(run), tokenizer.decode([id_])]
+                run = []
+            else:
+                run.append(id_)
+        parts.append(tokenizer.decode(run))
+
+    texts: list[str] = []
+    thinking, opened = False, False
+    for part in parts:
+        if part == THINK and not opened:
+            thinking = True
+        elif part == END_THINK:
+            thinking = False
+        elif thinking:
+            continue
+        elif part == TOOL_CALL:
+            if opened:
+                raise CallError(f"{TOOL_CALL} inside a call")
+            opened = True
+            texts.append("")
+        elif part == END_TOOL_CALL:
+            opened = False
+        elif opened:
+            texts[-1] += part
+    if opened:
+        raise CallError(f"a call is not closed by {END_TOOL_CALL}")
+    return texts
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(result := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return result
+
+
+def _lists_for_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists_for_tuples(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_lists_for_tuples(item) for item in value]
+    return value

@@ -1,0 +1,282 @@
+"""Strings to ids and back, over tokenizer.json or tokenizer.model, with one promise: text is data.
+
+A *control token* is one that people and tools must not be able to write: `<bos>`, the turn
+markers, the tags of tool calls, the reserved `<unusedN>`. Both libraries would turn a control
+token's spelling into its id wherever it occurs. Here the library underneath never sees control
+tokens: it encodes plain text, and this class puts ids in only where the caller asked for them
+(`control_tokens=True`).
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import sentencepiece
+import tokenizers
+
+from minifc.errors import TokenizerError
+
+PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
+START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
+# Gemma's own control tokens by name: its files flag only some of them as special.
+_CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|unused\d+)>|\[@BOS@\]")
+ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
+_UNUSED = re.compile(r"<unused\d+>")
+
+
+class _Backend(Protocol):
+    """A library that encodes plain text: `size` ids of which `control` are out of its reach."""
+
+    size: int
+    control: dict[str, int]
+
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: list[int]) -> str: ...
+    def save(self, folder: Path, control: dict[str, int]) -> None: ...
+
+
+class _JsonBackend:
+    """tokenizer.json, through Hugging Face's tokenizers."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            added = self.data.get("added_tokens", [])
+            self.control = {
+                token["content"]: token["id"]
+                for token in added
+                if token["special"] or _CONTROL.fullmatch(token["content"])
+            }
+            plain = [token for token in added if token["content"] not in self.control]
+            # No post-processor: it would put a <bos> in front of every piece of text.
+            text_only = self.data | {"added_tokens": plain, "post_processor": None, "truncation": None, "padding": None}
+            self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(text_only))
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
+        self.size = 1 + max(*self.data["model"]["vocab"].values(), *(token["id"] for token in added))
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
+        return text
+
+    def save(self, folder: Path, control: dict[str, int]) -> None:
+        """The same file with today's control tokens: new ones appended, reused ids renamed."""
+        plain = [token for token in self.data["added_tokens"] if token["content"] not in self.control]
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        tokens = [{"id": id_, "content": name, **flags} for name, id_ in control.items()]
+        vocab = dict(self.data["model"]["vocab"])
+        renamed = {id_: name for name, id_ in control.items()}
+        vocab = {renamed.get(id_, piece): id_ for piece, id_ in vocab.items()}
+        data = self.data | {
+            "added_tokens": sorted([*plain, *tokens], key=lambda token: token["id"]),
+            "model": self.data["model"] | {"vocab": vocab},
+        }
+        text = json.dumps(data, ensure_ascii=False, indent=1)
+        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+
+
+class _SentencePieceBackend:
+    """tokenizer.model, through SentencePiece."""
+
+    def __init__(self, path: Path) -> None:
+        self.proto = path.read_bytes()
+        try:
+            whole = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
+            control = {
+                piece: id_
+                for id_ in range(whole.get_piece_size())
+                if _CONTROL.fullmatch(piece := whole.id_to_piece(id_)) or whole.is_control(id_)
+            }
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=_unreachable(self.proto, control))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
+        self.control = control
+        self.size = self.processor.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self.processor.encode(text)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """By hand, as tokenizers does it: the library would drop a leading space."""
+        text: list[str] = []
+        run = bytearray()  # bytes of characters that have no piece of their own
+        for id_ in [*ids, None]:
+            if id_ is not None and self.processor.is_byte(id_):
+                run.append(int(self.processor.id_to_piece(id_)[3:5], 16))
+                continue
+            if run:
+                try:
+                    text.append(run.decode("utf-8"))
+                except UnicodeDecodeError:
+                    text.append("\ufffd" * len(run))
+                run = bytearray()
+            if id_ is not None:
+                text.append(self.processor.id_to_piece(id_).replace("\u2581", " "))
+        return "".join(text)
+
+    def save(self, folder: Path, control: dict[str, int]) -> None:
+        (folder / "tokenizer.model").write_bytes(self.proto)
+
+
+def _unreachable(proto: bytes, control: Iterable[str]) -> bytes:
+    """The model file with the named pieces typed CONTROL, which SentencePiece never matches in text.
+
+    SentencePiece has no switch for this, and its protocol-buffer classes need another package;
+    so the few bytes are changed in place. Layout: sentencepiece_model.proto, `pieces` is field 1
+    of ModelProto; in a piece, `piece` is field 1 and `type` field 3.
+    """
+    names = {name.encode() for name in control}
+    out, at = bytearray(proto), 0
+    while at < len(proto):
+        field, start, end = _field(proto, at)
+        if field == 1:
+            inner, name, type_at = start, b"", None
+            while inner < end:
+                number, value_start, value_end = _field(proto, inner)
+                if number == 1:
+                    name = proto[value_start:value_end]
+                elif number == 3:
+                    type_at = value_start
+                inner = value_end
+            if name in names and type_at is not None and out[type_at] == 4:  # USER_DEFINED
+                out[type_at] = 3  # CONTROL
+        at = end
+    return bytes(out)
+
+
+def _field(data: bytes, at: int) -> tuple[int, int, int]:
+    """One protocol-buffer field at `at`: its number, and where its value starts and ends."""
+    key, at = _varint(data, at)
+    match key & 7:
+        case 0:
+            return key >> 3, at, _varint(data, at)[1]
+        case 1:
+            return key >> 3, at, at + 8
+        case 2:
+            length, at = _varint(data, at)
+            return key >> 3, at, at + length
+        case 5:
+            return key >> 3, at, at + 4
+    raise ValueError(f"wire type {key & 7} at byte {at}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+class Tokenizer:
+    """Both kinds of file behind one interface, with the same ids."""
+
+    def __init__(self, backend: _Backend, added: dict[str, int] | None = None) -> None:
+        self._backend = backend
+        self.added = dict(added or {})  # what add_tokens brought in: spelling -> id
+        taken = set(self.added.values())
+        self.control = {name: id_ for name, id_ in backend.control.items() if id_ not in taken} | self.added
+        self.size = max(backend.size, *(id_ + 1 for id_ in self.added.values()), 0)
+        self._index()
+        for name in (PAD, EOS, BOS, START_OF_TURN, END_OF_TURN):
+            if name not in self.control:
+                raise TokenizerError(f"the tokenizer has no {name}; minifc needs Gemma's control tokens")
+        self.pad_id, self.eos_id, self.bos_id = (self.control[name] for name in (PAD, EOS, BOS))
+        self.end_of_turn_id = self.control[END_OF_TURN]
+
+    def _index(self) -> None:
+        self._names = {id_: name for name, id_ in self.control.items()}
+        longest_first = sorted(self.control, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+
+    def encode(self, text: str, add_bos: bool = False, control_tokens: bool = False) -> list[int]:
+        """Ids of `text`. Spellings of control tokens stay ordinary text unless `control_tokens`."""
+        ids = [self.bos_id] if add_bos else []
+        for piece in self._split.split(text) if control_tokens else [text]:
+            if control_tokens and piece in self.control:
+                ids.append(self.control[piece])
+            elif piece:
+                ids += self._backend.encode(piece)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_control_tokens: bool = False) -> str:
+        """The text of `ids`, control tokens spelled out or left out."""
+        parts: list[str] = []
+        run: list[int] = []
+        for id_ in [*ids, None]:
+            if id_ is not None and id_ not in self._names:
+                if not 0 <= id_ < self.size:
+                    raise TokenizerError(f"id {id_} is outside the vocabulary of {self.size}")
+                run.append(id_)
+                continue
+            if run:
+                parts.append(self._backend.decode(run))
+                run = []
+            if id_ is not None and not skip_control_tokens:
+                parts.append(self._names[id_])
+        return "".join(parts)
+
+    def add_tokens(self, names: list[str], reuse_unused: bool = False) -> list[int]:
+        """Register control tokens: at the end of the vocabulary, or on reserved `<unusedN>` ids.
+
+        Names that are registered already keep their ids. Returns the ids, in the order of `names`.
+        """
+        new = [name for name in dict.fromkeys(names) if name not in self.control]
+        if "" in new:
+            raise TokenizerError("a token cannot be the empty string")
+        if reuse_unused:
+            ids = sorted(id_ for name, id_ in self.control.items() if _UNUSED.fullmatch(name))
+            if len(ids) < len(new):
+                raise TokenizerError(f"{len(new)} tokens to place, but only {len(ids)} <unusedN> ids are left")
+        else:
+            ids = list(range(self.size, self.size + len(new)))
+        self.register(dict(zip(new, ids, strict=False)))
+        return [self.control[name] for name in names]
+
+    def register(self, tokens: dict[str, int]) -> None:
+        """Make these control tokens, on the given ids; a name that stood there before is gone."""
+        for name, id_ in tokens.items():
+            if id_ in self._names:
+                del self.control[self._names[id_]]
+            self.control[name] = self.added[name] = id_
+            self.size = max(self.size, id_ + 1)
+        self._index()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer, added tokens included, as files that `load_tokenizer` reads."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._backend.save(Path(folder), self.control)
+        if self.added:
+            (Path(folder) / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Read tokenizer.json, or else tokenizer.model, from a folder. Raises TokenizerError."""
+    folder = Path(folder)
+    for name, backend in (("tokenizer.json", _JsonBackend), ("tokenizer.model", _SentencePieceBackend)):
+        if (path := folder / name).is_file():
+            return Tokenizer(backend(path), read_added_tokens(folder))
+    raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")
+
+
+def read_added_tokens(folder: str | Path) -> dict[str, int]:
+    """The tokens that were added to the tokenizer saved in a folder, with their ids."""
+    path = Path(folder) / ADDED_TOKENS
+    if not path.is_file():
+        return {}
+    try:
+        added = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerError(f"{path}: not JSON ({error})") from None
+    if not isinstance(added, dict) or not all(isinstance(id_, int) and id_ >= 0 for id_ in added.values()):
+        raise TokenizerError(f"{path}: not an object of token: id")
+    return added

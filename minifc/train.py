@@ -1,0 +1,218 @@
+"""python -m minifc.train: teach a Gemma-2 to call functions.
+
+Without options it takes the embedded model of weights/tiny through the course's third stage: asks it
+to call tools it has never seen, adds the special tokens, trains LoRA beside them, and asks again.
+With --model and --data it does the same for your model and your conversations.
+"""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minifc import toy
+from minifc.cli import Parser, run_command
+from minifc.errors import DataError, OptionError
+from minifc.exam import DataExam, ToyExam, worked_examples
+from minifc.files import JsonLines, write_text
+from minifc.gemma.checkpoint import load_model, stored_dtype
+from minifc.hub import TINY, find_model
+from minifc.options import add_options, from_args, option, require
+from minifc.report import draw_loss, markdown_samples, markdown_table, text_samples, text_table
+from minifc.text.template import Format
+from minifc.text.tokenizer import load_tokenizer
+from minifc.tuning.adapter import save_adapter
+from minifc.tuning.data import Conversation, Example, audit, make_examples, read_conversations
+from minifc.tuning.loop import LoopConfig, train
+from minifc.tuning.lora import LoraConfig, add_lora
+from minifc.tuning.vocab import RowWatch, add_tokens
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to train on what, and how to look at it."""
+
+    model: str = option(TINY, "folder of a Gemma-2 model")
+    data: str = option("", "JSON or JSON Lines of conversations; without it, the embedded model's own world")
+    to: str = option("", "run folder; by default a new one in runs/")
+    format: str = option("gemma", "whose turns: the instruct model's own, or the course's", ("gemma", "course"))
+    new_tokens: bool = option(True, "register the tags that the data calls for as tokens; else they stay in pieces")
+    init: str = option("pieces", "where the new tokens' rows start", ("pieces", "mean"))
+    reuse_unused: bool = option(False, "put the new tokens on reserved <unusedN> ids, not behind the last id")
+    dtype: str = option("auto", "of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
+    device: str = option("auto", "cpu, cuda, mps; auto is the best there is")
+    eval_share: float = option(0.1, "share of --data kept for evaluation")
+    cases: int = option(400, "held-out requests to ask the embedded model; no tool fits half of them")
+    test_seed: int = option(0, "draws those requests; another seed draws fresh ones")
+    resume: bool = option(False, "go on from the last state in --to, saved every --save-every steps")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.eval_share < 1, "eval_share", self.eval_share, "must be at least 0 and less than 1")
+        require(self.cases >= 2, "cases", self.cases, "must be at least 2")
+        require(bool(self.to) or not self.resume, "resume", "", "needs --to with the run folder to go on with")
+
+
+# Values that differ from the dataclasses' defaults: for the embedded model, and for real ones.
+RECIPES: dict[str, dict[str, Any]] = {
+    "tiny": {"max_steps": 300, "rows": 6, "length": 640, "learning_rate": 2e-3, "dtype": "float32"},
+    "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
+}
+WORLD_SIZE = 5000  # conversations generated for the embedded model
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser("train", __doc__ or "", "python -m minifc.train --model FOLDER --data FILE")
+    parser.add_argument("--recipe", choices=list(RECIPES), help="values to start from (tiny without --data, else lean)")
+    for config in (RunConfig, LoraConfig, LoopConfig):
+        add_options(parser, config)
+    args = parser.parse(argv)
+    recipe = args.recipe or ("lean" if getattr(args, "data", "") else "tiny")
+    values = RECIPES[recipe]
+    train_run(
+        from_args(RunConfig, args, values), from_args(LoraConfig, args, values), from_args(LoopConfig, args, values)
+    )
+
+
+def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
+    """The whole job. Returns the run folder, which is made only once model and data have been read."""
+    started = time.perf_counter()
+    format: Format = "gemma" if run.format == "gemma" else "course"
+    source, device = find_model(run.model), pick_device(run.device)
+    training, kept = split_data(run, loop.seed)
+    needs = audit([*training, *kept], format)
+    for tag, count in needs.unknown.items():
+        print(f"note: {tag} stands in {count} places of the data and stays text; it is not one of our tags")
+    tokenizer = load_tokenizer(source)
+    dtype = pick_dtype(run.dtype, stored_dtype(source), device)
+    model = load_model(source, dtype, device)
+    print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
+    folder = run_folder(run)
+    resolved = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
+    write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
+
+    exam: ToyExam | DataExam
+    if run.data:
+        exam = DataExam(kept, loop.length, format)
+    else:
+        exam = ToyExam(toy.held_out_cases(run.cases, run.test_seed), format)
+        exam.sit("before, with 3 examples", model, tokenizer, worked_examples(loop.seed))
+    exam.sit("before", model, tokenizer)
+
+    torch.manual_seed(loop.seed)
+    new = list(needs.tags) if run.new_tokens else []
+    add_tokens(model, tokenizer, new, run.init, run.reuse_unused)  # first: LoRA freezes all but what is new
+    layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"new tokens: {' '.join(new) or 'none'}")
+    print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
+    examples = fitting(training, tokenizer, format, loop.length)
+    evaluation = fitting(kept, tokenizer, format, loop.length) if kept else []
+    watch = RowWatch(model, tokenizer, examples)
+
+    with JsonLines(folder / "metrics.jsonl") as metrics:
+        train(model, examples, loop, evaluation, metrics, folder / "states")
+    save_adapter(model, tokenizer, folder / "adapter", run.model)
+    exam.sit("after", model, tokenizer)
+
+    tables = [exam.table(), *([watch.table()] if new else [])]
+    minutes = (time.perf_counter() - started) / 60
+    write_report(folder, tables, exam.samples(), resolved, minutes)
+    print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
+    print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({minutes:.1f} minutes)")
+    if not run.data:
+        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --unseen-frames")
+    return folder
+
+
+def split_data(run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
+    """Conversations to train on and to evaluate on."""
+    if not run.data:
+        kept = 100
+        cases = toy.training_cases(WORLD_SIZE, seed)
+        rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
+    else:
+        rows = read_conversations(run.data)
+        kept = min(len(rows) - 1, round(run.eval_share * len(rows)))
+        random.Random(seed).shuffle(rows)
+    return rows[kept:], rows[:kept]
+
+
+def fitting(rows: Sequence[Conversation], tokenizer: Any, format: Format, length: int) -> list[Example]:
+    """Examples that fit into a row; those that don't are named, never cut."""
+    examples = make_examples(rows, tokenizer, format, length)
+    if examples.too_long:
+        longest = max(examples.too_long, key=lambda example: len(example.ids))
+        print(
+            f"left out: {len(examples.too_long)} of {len(rows)} conversations are longer than --length {length}; "
+            f"the longest has {len(longest.ids)} tokens ({longest.source})"
+        )
+    if not examples.fitting:
+        raise DataError(f"every conversation is longer than --length {length}; raise it")
+    return examples.fitting
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise OptionError(f"--device {name}: not there; use cpu, or leave the choice to --device auto") from None
+    return torch.device(name)
+
+
+def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype asked for; or the checkpoint's own, unless the GPU has no bf16 and fp32 must stand in."""
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if (
+        stored == torch.bfloat16
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        print("this GPU has no bfloat16: computing in float32 (--dtype float16 halves the memory)")
+        return torch.float32
+    return stored
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def run_folder(run: RunConfig) -> Path:
+    """A new folder, or with --resume the old one."""
+    folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if run.resume and not folder.is_dir():
+        raise OptionError(f"--to {folder}: no such run to go on with")
+    if not run.resume and folder.exists() and any(folder.iterdir()):
+        raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with it by --resume")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, minutes: float) -> None:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    if not draw_loss(records, folder / "loss.png"):
+        print("loss.png: not drawn; pip install matplotlib for it")
+    parts = [
+        f"# {folder.name}",
+        f"{minutes:.1f} minutes, {sum('loss' in record for record in records)} optimiser steps.",
+        *(markdown_table(table) for table in tables),
+        "![loss](loss.png)",
+        "## Conversations",
+        markdown_samples(samples),
+        "## Configuration",
+        f"```json\n{json.dumps(resolved, indent=2)}\n```",
+    ]
+    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,202 @@
+"""Rows of a data file to conversations, conversations to examples, examples to packed batches.
+
+Three shapes of row, recognised by their fields:
+
+    {"messages": [{"role", "content", ...}], "tools": [...]}    OpenAI's
+    {"conversations": [{"role", "content"}]}                    the course's, tags in the text
+    {"conversations": [{"from", "value"}], "tools": "[...]"}    ShareGPT's; without `tools`, tags in the text
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minifc.errors import CallError, DataError, TemplateError
+from minifc.text.calls import TAGS, read_value
+from minifc.text.template import Format, Message, render, tool_schema, unknown_tags, used_tags
+from minifc.text.tokenizer import Tokenizer
+
+IGNORED = -100  # the target of a position that nothing is learned from
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One row, whatever its shape was. `source` says where it came from: file and row."""
+
+    messages: Sequence[Message]
+    tools: Sequence[dict[str, Any]] = ()
+    verbatim: bool = False  # the messages' text already holds the tags
+    source: str = ""
+
+
+def read_conversations(path: str | Path) -> list[Conversation]:
+    """The rows of a JSON or JSON Lines file. Raises DataError naming file and row."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
+    if not text.strip():
+        raise DataError(f"{path}: empty; a data file holds one conversation per row")
+    rows = _rows(path, text)
+    return [_conversation(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
+
+
+def _rows(path: Path, text: str) -> list[Any]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                if line.strip():
+                    rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, line {number}: neither a JSON file nor JSON Lines ({error})") from None
+        return rows
+    return whole if isinstance(whole, list) else [whole]
+
+
+def _conversation(row: Any, source: str) -> Conversation:
+    if not isinstance(row, dict):
+        raise DataError(f"{source}: a JSON {type(row).__name__}, not an object with messages or conversations")
+    messages = row.get("messages", row.get("conversations"))
+    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
+        raise DataError(f"{source}: no list of messages under 'messages' or 'conversations'; it has {sorted(row)}")
+    try:
+        tools = row.get("tools")
+        if isinstance(tools, str):
+            tools = read_value(tools) if tools.strip() else []
+        tools = [tool_schema(tool) for tool in tools or []]
+        if "from" in messages[0]:
+            messages = [_from_value(message) for message in messages]
+    except (CallError, TemplateError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{source}: {error}") from None
+    verbatim = "messages" not in row and "tools" not in row
+    return Conversation(messages, tools, verbatim, source)
+
+
+def _from_value(message: dict[str, Any]) -> Message:
+    """ShareGPT's {"from", "value"}; a function_call is a model turn that calls."""
+    role, value = message["from"], message["value"]
+    if role != "function_call":
+        return {"role": role, "content": value}
+    calls = read_value(value)
+    return {"role": "assistant", "content": None, "tool_calls": calls if isinstance(calls, list) else [calls]}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a data set asks of the tokenizer and of the row length."""
+
+    tags: Counter[str]  # our tags, and in how many places they stand
+    unknown: Counter[str]  # tags in the text that are not ours, and stay text
+
+
+def audit(conversations: Sequence[Conversation], format: Format) -> Audit:
+    """Count tags. Raises DataError naming the row that cannot be rendered."""
+    tags: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for conversation in conversations:
+        try:
+            tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim)
+            if conversation.verbatim:
+                unknown += unknown_tags(conversation.messages)
+        except TemplateError as error:
+            raise DataError(f"{conversation.source}: {error}") from None
+    return Audit(Counter({tag: tags[tag] for tag in TAGS if tags[tag]}), unknown)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Conversations ready to learn from, and those that are longer than a row."""
+
+    fitting: list["Example"]
+    too_long: list["Example"] = field(default_factory=list)
+
+
+def make_examples(conversations: Sequence[Conversation], tokenizer: Tokenizer, format: Format, length: int) -> Examples:
+    """Render every conversation. Raises DataError for one with nothing to learn from."""
+    examples = Examples([])
+    for conversation in conversations:
+        try:
+            rendered = render(
+                conversation.messages, tokenizer, conversation.tools, format, verbatim=conversation.verbatim
+            )
+        except TemplateError as error:
+            raise DataError(f"{conversation.source}: {error}") from None
+        if not any(rendered.mask):
+            raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")
+        example = Example(rendered.ids, rendered.mask, conversation.source)
+        (examples.fitting if len(example.ids) <= length else examples.too_long).append(example)
+    return examples
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: its ids, which of them are learned from, and where it came from."""
+
+    ids: list[int]
+    mask: list[bool]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Whole conversations laid end to end in rows that do not see each other."""
+
+    ids: Tensor  # int64 [B, T]
+    targets: Tensor  # int64 [B, T]: the id that follows, or IGNORED
+    documents: Tensor  # int64 [B, T]: which conversation of its row; -1 is padding
+
+    @property
+    def supervised(self) -> int:
+        return int((self.targets != IGNORED).sum())
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.ids.to(device), self.targets.to(device), self.documents.to(device))
+
+
+def pack(examples: Iterable[Example], rows: int, length: int, pad_id: int = 0) -> Iterator[Batch]:
+    """Fill `rows` rows of `length` tokens with whole examples, each where it first fits.
+
+    Every example appears exactly once and none is ever split, so each must fit into a row.
+    """
+    open_rows: list[list[Example]] = [[] for _ in range(rows)]
+    room = [length] * rows
+    for example in examples:
+        if len(example.ids) > length:
+            raise ValueError(f"{example.source}: {len(example.ids)} tokens do not fit into a row of {length}")
+        fitting = [row for row in range(rows) if room[row] >= len(example.ids)]
+        if not fitting:
+            yield _batch(open_rows, length, pad_id)
+            open_rows, room, fitting = [[] for _ in range(rows)], [length] * rows, [0]
+        open_rows[fitting[0]].append(example)
+        room[fitting[0]] -= len(example.ids)
+    if any(open_rows):
+        yield _batch([row for row in open_rows if row], length, pad_id)
+
+
+def _batch(rows: list[list[Example]], length: int, pad_id: int) -> Batch:
+    shape = (len(rows), length)
+    ids = torch.full(shape, pad_id)
+    targets = torch.full(shape, IGNORED)
+    documents = torch.full(shape, -1)
+    for number, row in enumerate(rows):
+        at = 0
+        for document, example in enumerate(row):
+            end = at + len(example.ids)
+            ids[number, at:end] = torch.tensor(example.ids)
+            learned = [id_ if mask else IGNORED for id_, mask in zip(example.ids, example.mask, strict=True)]
+            targets[number, at : end - 1] = torch.tensor(learned[1:])  # each position learns what follows it
+            documents[number, at:end] = document
+            at = end
+    return Batch(ids, targets, documents)

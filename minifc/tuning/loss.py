@@ -1,0 +1,80 @@
+"""Cross entropy over the tokens that are learned from, without ever holding all their logits.
+
+1500 tokens times 256,008 logits in fp32 are 1.5 GB, and a plain loss keeps several copies. Here
+only supervised positions are projected, a few at a time, and the gradient of each chunk is
+taken while its logits exist. What remains is one gradient [n, E] for the hidden states.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minifc.gemma.model import Gemma
+from minifc.tuning.data import IGNORED, Batch
+
+CHUNK_ELEMENTS = 2**24  # logits held at once: 64 MB in fp32
+
+
+def batch_loss(model: Gemma, batch: Batch, hidden: Callable[..., Tensor] | None = None) -> Tensor:
+    """The *sum* of the cross entropy over a batch's supervised tokens, fp32 scalar.
+
+    A sum, because only the caller knows how many tokens the whole optimiser step learns from:
+    a mean of means would weigh tokens by the company they keep. `hidden` stands in for
+    `model.hidden`, such as a compiled one.
+    """
+    states = (hidden or model.hidden)(batch.ids, documents=batch.documents)  # [B, T, E]
+    learned = batch.targets != IGNORED
+    return cross_entropy(model, states[learned], batch.targets[learned])
+
+
+def cross_entropy(model: Gemma, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Sum of -log p(target) for hidden [n, E] and targets int64 [n]."""
+    vocabulary = model.model.embed_tokens
+    chunk = max(1, CHUNK_ELEMENTS // int(vocabulary.size))
+
+    def chunk_loss(part: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(model.logits(part), target, reduction="sum")
+
+    if not torch.is_grad_enabled():
+        parts = zip(hidden.split(chunk), targets.split(chunk), strict=True)
+        return sum((chunk_loss(*part) for part in parts), hidden.new_zeros((), dtype=torch.float32))
+    rows = [parameter for parameter in vocabulary.parameters() if parameter.requires_grad]
+    loss: Tensor = _ChunkedLoss.apply(chunk_loss, chunk, hidden, targets, *rows)
+    return loss
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Computes the gradients on the way forward, and only scales them on the way back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunk_loss: Callable[[Tensor, Tensor], Tensor],
+        chunk: int,
+        hidden: Tensor,
+        targets: Tensor,
+        *rows: Tensor,
+    ) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        hidden_grad = torch.zeros_like(hidden)
+        row_grads = [torch.zeros_like(row) for row in rows]
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
+            with torch.enable_grad():
+                leaf = hidden[part].detach().requires_grad_()
+                loss = chunk_loss(leaf, targets[part])
+            grads = torch.autograd.grad(loss, [leaf, *rows])
+            hidden_grad[part] = grads[0]
+            for row_grad, grad in zip(row_grads, grads[1:], strict=True):
+                row_grad += grad
+            total += loss.detach()
+        ctx.save_for_backward(hidden_grad, *row_grads)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_grad, *row_grads = (grad * grad_outputs[0].to(grad.dtype) for grad in ctx.saved_tensors)
+        return None, None, hidden_grad, None, *row_grads
