@@ -47,9 +47,14 @@ def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
             raise
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # no space, no permission: the system's own words name the file
+        if "--debug" in argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)

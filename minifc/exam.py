@@ -18,7 +18,7 @@ from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
 
-BATCH = 50
+BATCH = 100
 MAX_NEW_TOKENS = 128
 
 
@@ -118,7 +118,7 @@ class DataExam:
         return nats / math.log(2) / count if count else math.nan
 
     def table(self) -> list[list[str]]:
-        rows = [[name, f"{loss:.3f}"] for name, loss in self.losses.items()]
+        rows = [[name, "-" if math.isnan(loss) else f"{loss:.3f}"] for name, loss in self.losses.items()]
         return [["", "bits per byte of unseen model turns"], *rows]
 
     def samples(self) -> list[list[tuple[str, str]]]:

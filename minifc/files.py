@@ -11,16 +11,22 @@ from typing import Any
 
 from minifc.errors import MinifcError
 
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
+
 
 @contextmanager
 def whole_folder(target: str | Path) -> Iterator[Path]:
     """A temporary folder to write into, which takes `target`'s place when the block ends well.
 
-    If the block fails, `target` is as it was before. An existing `target` is replaced.
+    If the block fails, `target` is as it was before. Of an existing `target`, weights go and other files
+    stay unless they are written anew: a shard of an older model would be taken for one of the new.
     """
-    target = Path(target)
+    target = Path(target).resolve()  # through a link to the folder itself
+    if target.exists() and not target.is_dir():
+        raise MinifcError(f"{target}: a file is in the way; name a folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    old = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
         # What was made privately becomes as readable as anything else the user makes.
@@ -30,12 +36,18 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
         for path in temporary.rglob("*"):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
         if target.exists():
-            old = temporary.with_name(temporary.name + ".old")
             os.rename(target, old)
+        try:
             os.rename(temporary, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        if old.exists():
+            for path in old.iterdir():
+                if not (target / path.name).exists() and not path.name.endswith(_WEIGHTS):
+                    os.rename(path, target / path.name)
             shutil.rmtree(old)
-        else:
-            os.rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -54,7 +66,7 @@ def read_json(path: Path, error: type[MinifcError]) -> Any:
     except FileNotFoundError:
         raise error(f"{path}: not found") from None
     except (OSError, ValueError, RecursionError) as problem:
-        raise error(f"{path}: cannot be read as JSON ({problem})") from None
+        raise error(f"{path}: not JSON ({problem})") from None
 
 
 class JsonLines:

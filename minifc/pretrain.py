@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import tokenizers
 import torch
@@ -27,6 +27,7 @@ from minifc.files import JsonLines, whole_folder
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
+from minifc.report import draw_loss
 from minifc.text.calls import write_json
 from minifc.text.template import TOOLS_INTRODUCTION, render
 from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK, Tokenizer, load_tokenizer
@@ -48,8 +49,6 @@ SHAPE = {
     "sliding_window": 64,
     "max_position_embeddings": 2048,
 }
-# Muon orthogonalises each matrix's update (kellerjordan.github.io/posts/muon); on this task it needed
-# a fraction of AdamW's tokens (docs/log.md).
 TEXT = LoopConfig(
     max_steps=2500, rows=8, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
     autocast=True, compile=True, save_every=500, seed=1,
@@ -191,10 +190,16 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
             train(model, documents, config, dev, log, work / stage, make_optimizers=optimizers)
         save_file(model.state_dict(), result)
     model.to(torch.bfloat16)
+    records: list[dict[str, Any]] = []
+    for stage in ("text", "chat"):
+        done = records[-1]["step"] if records else 0
+        lines = (work / f"{stage}.jsonl").read_text().splitlines()
+        records += [record | {"step": done + record["step"]} for record in map(json.loads, lines)]
     with whole_folder(to) as temporary:
         save_model(model, tokenizer, temporary)
         settings = (work / "tokenizer" / "tokenizer_config.json").read_bytes()
         (temporary / "tokenizer_config.json").write_bytes(settings)
+        draw_loss(records, temporary / "loss.png")
 
 
 def main(argv: Sequence[str]) -> None:

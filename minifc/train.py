@@ -7,6 +7,7 @@ With --model and --data it does the same for your model and your conversations.
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +27,11 @@ from minifc.hub import TINY, find_model
 from minifc.options import add_options, from_args, option, require
 from minifc.report import draw_loss, markdown_samples, markdown_table, text_samples, text_table
 from minifc.text.template import Format
-from minifc.text.tokenizer import load_tokenizer
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import save_adapter
 from minifc.tuning.data import Conversation, Example, audit, make_examples, read_conversations
-from minifc.tuning.loop import LoopConfig, train
-from minifc.tuning.lora import LoraConfig, add_lora
+from minifc.tuning.loop import LoopConfig, latest_step, train
+from minifc.tuning.lora import LoraConfig, add_lora, find_layers
 from minifc.tuning.vocab import RowWatch, add_tokens
 
 
@@ -42,7 +43,9 @@ class RunConfig:
     data: str = option("", "JSON or JSON Lines of conversations; without it, the embedded model's own world")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option("gemma", "whose turns: the instruct model's own, or the course's", ("gemma", "course"))
-    new_tokens: bool = option(True, "register the tags that the data calls for as tokens; else they stay in pieces")
+    tokens: tuple[str, ...] = option(
+        ("auto",), "tags to make tokens: auto is those in the data, none leaves all in pieces"
+    )
     init: str = option("pieces", "where the new tokens' rows start", ("pieces", "mean"))
     reuse_unused: bool = option(False, "put the new tokens on reserved <unusedN> ids, not behind the last id")
     dtype: str = option("auto", "of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
@@ -60,7 +63,7 @@ class RunConfig:
 
 # Values that differ from the dataclasses' defaults: for the embedded model, and for real ones.
 RECIPES: dict[str, dict[str, Any]] = {
-    "tiny": {"max_steps": 300, "rows": 6, "length": 640, "learning_rate": 2e-3, "dtype": "float32"},
+    "tiny": {"max_steps": 300, "rows": 3, "length": 640, "learning_rate": 2e-3, "dtype": "float32"},
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
 }
 WORLD_SIZE = 5000  # conversations generated for the embedded model
@@ -85,12 +88,14 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     format: Format = "gemma" if run.format == "gemma" else "course"
     source, device = find_model(run.model), pick_device(run.device)
     training, kept = split_data(run, loop.seed)
-    needs = audit([*training, *kept], format)
-    for tag, count in needs.unknown.items():
-        print(f"note: {tag} stands in {count} places of the data and stays text; it is not one of our tags")
-    tokenizer = load_tokenizer(source)
+    new = tokens_to_add(run.tokens, [*training, *kept], format)
     dtype = pick_dtype(run.dtype, stored_dtype(source), device)
     model = load_model(source, dtype, device)
+    tokenizer, taught = load_tokenizer(source), load_tokenizer(source)
+    taught.add_tokens(new, run.reuse_unused)
+    examples = fitting(training, taught, format, loop.length)
+    evaluation = fitting(kept, taught, format, loop.length) if kept else []
+    find_layers(model, lora.targets)  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
     folder = run_folder(run)
     resolved = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
@@ -105,19 +110,19 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     exam.sit("before", model, tokenizer)
 
     torch.manual_seed(loop.seed)
-    new = list(needs.tags) if run.new_tokens else []
     add_tokens(model, tokenizer, new, run.init, run.reuse_unused)  # first: LoRA freezes all but what is new
     layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"new tokens: {' '.join(new) or 'none'}")
     print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
-    examples = fitting(training, tokenizer, format, loop.length)
-    evaluation = fitting(kept, tokenizer, format, loop.length) if kept else []
     watch = RowWatch(model, tokenizer, examples)
 
-    with JsonLines(folder / "metrics.jsonl") as metrics:
-        train(model, examples, loop, evaluation, metrics, folder / "states")
+    states, metrics_path = folder / "states", folder / "metrics.jsonl"
+    forget_after(metrics_path, latest_step(states))
+    with JsonLines(metrics_path) as metrics:
+        train(model, examples, loop, evaluation, metrics, states)
     save_adapter(model, tokenizer, folder / "adapter", run.model)
+    shutil.rmtree(states, ignore_errors=True)
     exam.sit("after", model, tokenizer)
 
     tables = [exam.table(), *([watch.table()] if new else [])]
@@ -143,7 +148,26 @@ def split_data(run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conv
     return rows[kept:], rows[:kept]
 
 
-def fitting(rows: Sequence[Conversation], tokenizer: Any, format: Format, length: int) -> list[Example]:
+def tokens_to_add(asked: Sequence[str], rows: Sequence[Conversation], format: Format) -> list[str]:
+    """The tags to register. Raises DataError for one that the data does not have: it would never be learned."""
+    explicit = [token for token in asked if token not in ("auto", "none")]
+    found = audit(rows, format, explicit)
+    for tag, count in found.unknown.items():
+        if tag not in explicit:
+            print(f"note: {tag} stands in {count} places of the data but is no tag of ours; it stays text")
+    if "none" in asked:
+        return []
+    for token in explicit:
+        if not found.tags[token]:
+            raise DataError(
+                f"--tokens {token}: it never occurs in the data, which has {' '.join(found.tags) or 'no tags'}"
+            )
+    if explicit and (left := [tag for tag in found.tags if tag not in explicit]):
+        print(f"note: {' '.join(left)} occur in the data and stay text, as --tokens does not name them")
+    return explicit or list(found.tags)
+
+
+def fitting(rows: Sequence[Conversation], tokenizer: Tokenizer, format: Format, length: int) -> list[Example]:
     """Examples that fit into a row; those that don't are named, never cut."""
     examples = make_examples(rows, tokenizer, format, length)
     if examples.too_long:
@@ -195,6 +219,13 @@ def run_folder(run: RunConfig) -> Path:
         raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with it by --resume")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def forget_after(metrics: Path, step: int) -> None:
+    """Drop what an interrupted run measured after its last state: those steps are taken again."""
+    if metrics.is_file():
+        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+        write_text(metrics, "".join(line + "\n" for line in lines))
 
 
 def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, minutes: float) -> None:

@@ -56,6 +56,8 @@ class Share:
         return (max(0.0, centre - half), min(1.0, centre + half))
 
     def __str__(self) -> str:
+        if not self.total:
+            return "-"
         low, high = self.interval
         return f"{self.value:.1%} ({low:.1%} to {high:.1%})"
 

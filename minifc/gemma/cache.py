@@ -79,6 +79,8 @@ class KVCache:
                 f"the cache has room for {self.max_length} tokens and {self.length + T} are needed; "
                 "make it with a larger max_length"
             )
+        if T > 1 and bool(((positions[:, :-1] >= 0) & (positions[:, 1:] < 0)).any()):
+            raise MinifcError("padding after real tokens would push them out of the cache; pad on the left")
         keys = {kind: ring.extend(self.length, positions) for kind, ring in self._rings.items()}
         self.length += T
         self._next = torch.maximum(self._next.to(positions.device), positions.amax(1) + 1)

@@ -5,8 +5,10 @@ weights are touched. Only safetensors is read; a pickled checkpoint can run code
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,18 +17,23 @@ from torch import Tensor
 
 from minifc.errors import CheckpointError
 from minifc.files import read_json, whole_folder
-from minifc.gemma.config import GemmaConfig, config_to_dict, load_config
+from minifc.gemma.config import config_to_dict, load_config
 from minifc.gemma.model import Gemma
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # The one name that is not Hugging Face's here: our vocabulary module owns an untied head too.
+_TABLE = "model.embed_tokens.weight"
 _HEAD, _HF_HEAD = "model.embed_tokens.head", "lm_head.weight"
 
 
 def stored_dtype(folder: str | Path) -> torch.dtype:
     """The dtype that a folder's weights are stored in."""
-    with safe_open(_shards(Path(folder))[0], framework="pt") as file:
-        dtype: torch.dtype = file.get_tensor(next(iter(file.keys()))).dtype
+    shard = _shards(Path(folder))[0]
+    with _open(shard) as file:
+        names = list(file.keys())
+        if not names:
+            raise CheckpointError(f"{shard}: holds no tensors; download it again")
+        dtype: torch.dtype = file.get_tensor(names[0]).dtype
     return dtype
 
 
@@ -46,7 +53,11 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     state: dict[str, Tensor] = {}
     for shard in _shards(folder):
-        _read(shard, expected, config, state, dtype, torch.device(device))
+        _read(shard, expected, state, dtype, torch.device(device))
+    if config.tie_word_embeddings:
+        head, table = state.pop(_HEAD, None), state.get(_TABLE)
+        if head is not None and table is not None and not torch.equal(head, table):
+            raise CheckpointError(f"{folder}: {_HF_HEAD} differs from the embedding that config.json ties it to")
     if missing := sorted(set(expected) - set(state)):
         raise CheckpointError(f"{folder}: {len(missing)} tensors are in no file, {missing[0]} first")
     model.load_state_dict(state, assign=True)
@@ -54,7 +65,7 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
 
 
 def save_model(model: Gemma, tokenizer: Saveable | None, folder: str | Path, max_shard_bytes: int = 5 * 10**9) -> None:
-    """Write a folder that minifc and transformers load, whole or not at all.
+    """Write a folder that minifc and transformers load, whole or not at all. Weights that were in it go.
 
     The model must be plain: merge adapters first. Raises CheckpointError if it is not.
     """
@@ -82,46 +93,59 @@ def save_model(model: Gemma, tokenizer: Saveable | None, folder: str | Path, max
 
 
 def _shards(folder: Path) -> list[Path]:
-    if (index := folder / INDEX).is_file():
-        weight_map = read_json(index, CheckpointError).get("weight_map", {})
-        shards = [folder / name for name in sorted(set(weight_map.values()))]
-    else:
+    """The files that hold the weights. Raises CheckpointError naming one that is missing."""
+    index = folder / INDEX
+    if (folder / SINGLE).is_file() or not index.is_file():
         shards = [folder / SINGLE]
+    else:
+        data = read_json(index, CheckpointError)
+        names = data.get("weight_map") if isinstance(data, dict) else None
+        if not isinstance(names, dict) or not names or not all(isinstance(n, str) for n in names.values()):
+            raise CheckpointError(f"{index}: no weight_map of tensor names to file names; download it again")
+        if outside := [name for name in names.values() if Path(name).name != name]:
+            raise CheckpointError(f"{index}: {outside[0]} is not a file name in this folder")
+        shards = [folder / name for name in sorted(set(names.values()))]
     for shard in shards:
         if not shard.is_file():
-            if list(folder.glob("*.bin")):
-                raise CheckpointError(
-                    f"{folder}: only pickled .bin weights; minifc reads safetensors, which cannot run code"
-                )
+            if list(folder.glob("pytorch_model*.bin")):
+                raise CheckpointError(f"{folder}: only pickled .bin weights, which can run code; minifc reads safetensors")
             raise CheckpointError(f"{shard}: not found; download the model again")
     return shards
+
+
+@contextmanager
+def _open(shard: Path) -> Iterator[Any]:
+    """A safetensors file; CheckpointError if it is not a whole one."""
+    try:
+        with safe_open(shard, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{shard}: cut short or damaged ({error}); download it again") from None
 
 
 def _read(
     shard: Path,
     expected: dict[str, torch.Size],
-    config: GemmaConfig,
     state: dict[str, Tensor],
     dtype: torch.dtype | None,
     device: torch.device,
 ) -> None:
     """Add one file's tensors to `state`, each checked against what the config calls for."""
-    try:
-        with safe_open(shard, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                ours = _HEAD if name == _HF_HEAD and not config.tie_word_embeddings else name
-                if ours == _HF_HEAD:
-                    continue  # some tools save the tied head a second time
-                if ours not in expected:
-                    raise CheckpointError(f"{shard}: {name} is no part of the model that config.json describes")
-                shape = tuple(file.get_slice(name).get_shape())
-                if shape != tuple(expected[ours]):
-                    raise CheckpointError(
-                        f"{shard}: {name} has shape {list(shape)}; config.json calls for {list(expected[ours])}"
-                    )
-                state[ours] = file.get_tensor(name).to(device=device, dtype=dtype)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{shard}: cut short or damaged ({error}); download it again") from None
+    with _open(shard) as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            ours = _HEAD if name == _HF_HEAD else name
+            # Some tools save a tied head a second time; whether it is the same is checked when all is read.
+            shape = expected.get(_TABLE if ours == _HEAD else ours)
+            if shape is None:
+                raise CheckpointError(f"{shard}: {name} is no part of the model that config.json describes")
+            if (found := tuple(file.get_slice(name).get_shape())) != tuple(shape):
+                raise CheckpointError(f"{shard}: {name} has shape {list(found)}; config.json calls for {list(shape)}")
+            tensor = file.get_tensor(name)
+            if not tensor.is_floating_point():
+                raise CheckpointError(
+                    f"{shard}: {name} holds {tensor.dtype}; minifc reads weights that are not quantised"
+                )
+            state[ours] = tensor.to(device=device, dtype=dtype)
 
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> None:
@@ -131,7 +155,9 @@ def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> N
         if shards[-1] and size + tensor.nbytes > max_bytes:
             shards.append({})
             size = 0
-        shards[-1][name] = tensor.contiguous()
+        shards[-1][name] = (
+            tensor.clone() if name == _HF_HEAD else tensor.contiguous()
+        )  # it may share the table's memory
         size += tensor.nbytes
     if len(shards) == 1:
         save_file(shards[0], folder / SINGLE, metadata={"format": "pt"})

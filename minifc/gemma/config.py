@@ -1,13 +1,22 @@
 """What a Gemma-2 checkpoint says about itself in config.json."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from minifc.errors import ConfigError
+from minifc.files import read_json
 
 SLIDING, FULL = "sliding_attention", "full_attention"
+_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,11 @@ class GemmaConfig:
     eos_token_id: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
+        for name in (*_REQUIRED, "sliding_window", "max_position_embeddings"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number above 0")
+        if not isinstance(self.query_pre_attn_scalar, (int, float)) or self.query_pre_attn_scalar <= 0:
+            raise ConfigError(f"query_pre_attn_scalar is {self.query_pre_attn_scalar!r}; it must be above 0")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
@@ -51,6 +65,9 @@ class GemmaConfig:
             )
         if unknown := set(self.layer_types) - {SLIDING, FULL}:
             raise ConfigError(f"layer_types holds {sorted(unknown)}; Gemma-2 has only {SLIDING!r} and {FULL!r}")
+        if self.pad_token_id in self.eos_token_id:
+            # Where padding is ignored, a model trained so never learns to stop.
+            raise ConfigError(f"pad_token_id={self.pad_token_id} is a stop token too; padding needs an id of its own")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim} is odd; rotary positions turn dimensions in pairs")
 
@@ -60,19 +77,10 @@ class GemmaConfig:
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model_type": ("gemma2",),
     "hidden_activation": ("gelu_pytorch_tanh", None),
-    "attention_bias": (False,),
+    "attention_bias": (False, None),
     "use_bidirectional_attention": (False, None),
     "quantization_config": (None,),
 }
-_REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-)
 
 
 def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
@@ -82,26 +90,35 @@ def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
     Raises ConfigError for what is missing or what minifc cannot represent.
     """
     for field, allowed in _FIXED.items():
-        if (value := data.get(field, allowed[0])) not in allowed:
+        if (value := data.get(field, allowed[-1])) not in allowed:
             raise ConfigError(f"{field} is {value!r}; minifc runs only Gemma-2 with {field}={allowed[0]!r}")
     if missing := [field for field in _REQUIRED if field not in data]:
         raise ConfigError(f"missing {', '.join(missing)}")
 
-    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-    if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
-        raise ConfigError(f"rope_type is {kind!r}; minifc runs only Gemma-2 with the default rotary positions")
+    rope_theta = data.get("rope_theta", 10000.0)
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = data.get(name) or {}
+        if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+            raise ConfigError(f"{name} is {rope!r}; minifc runs only Gemma-2 with one kind of rotary positions")
+        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+            raise ConfigError(f"rope_type is {kind!r}; minifc runs only Gemma-2 with the default rotary positions")
+        rope_theta = rope.get("rope_theta", rope_theta)
 
-    values = {field: data[field] for field in GemmaConfig.__dataclass_fields__ if field in data}
-    values["rope_theta"] = float(rope.get("rope_theta", data.get("rope_theta", 10000.0)))
-    values.setdefault("query_pre_attn_scalar", data["head_dim"])
-    values["sliding_window"] = data.get("sliding_window") or 4096
+    nullable = ("attn_logit_softcapping", "final_logit_softcapping", "sliding_window")
+    fields = [field for field in GemmaConfig.__dataclass_fields__ if field in data]
+    values = {field: data[field] for field in fields if data[field] is not None or field in nullable}
+    defaults = {"query_pre_attn_scalar": 256, "sliding_window": 4096}  # transformers'
     layer_types = data.get("layer_types")
     if layer_types is None:
         layer_types = [FULL if i % 2 else SLIDING for i in range(data["num_hidden_layers"])]
-    values["layer_types"] = tuple(layer_types)
-    eos = data.get("eos_token_id", 1)
-    values["eos_token_id"] = tuple(eos) if isinstance(eos, list) else (eos,)
-    return GemmaConfig(**values)
+    eos = data.get("eos_token_id")
+    eos = 1 if eos is None else eos
+    values |= {
+        "rope_theta": float(rope_theta),
+        "layer_types": tuple(layer_types),
+        "eos_token_id": tuple(eos) if isinstance(eos, list) else (eos,),
+    }
+    return GemmaConfig(**defaults | values)
 
 
 def config_to_dict(config: GemmaConfig, dtype: str) -> dict[str, Any]:
@@ -118,8 +135,13 @@ def config_to_dict(config: GemmaConfig, dtype: str) -> dict[str, Any]:
         "layer_types": list(config.layer_types),
         "eos_token_id": list(config.eos_token_id),
         "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "query_pre_attn_scalar": _whole(config.query_pre_attn_scalar),  # transformers takes an int only
         "use_cache": True,
     }
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def load_config(folder: str | Path) -> GemmaConfig:
@@ -127,10 +149,7 @@ def load_config(folder: str | Path) -> GemmaConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ConfigError(f"{path}: not found; a model folder holds config.json, *.safetensors and a tokenizer")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from None
+    data = read_json(path, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")
     try:

@@ -3,6 +3,7 @@
 Rows of a batch are padded on the left, so that all of them end, and go on, together.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +27,13 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise OptionError(f"temperature={self.temperature}; it must be 0 (greedy) or more")
-        if self.top_k < 0:
+        if not isinstance(self.top_k, int) or self.top_k < 0:
             raise OptionError(f"top_k={self.top_k}; it must be 0 (off) or more")
         if not 0 < self.top_p <= 1:
             raise OptionError(f"top_p={self.top_p}; it must be above 0 and at most 1")
-        if self.repetition_penalty <= 0:
+        if not 0 < self.repetition_penalty < math.inf:
             raise OptionError(f"repetition_penalty={self.repetition_penalty}; it must be above 0, and 1 is off")
 
 
@@ -43,7 +44,7 @@ def generate(
     model: Gemma,
     ids: Prompts,
     max_new_tokens: int = 64,
-    stop_ids: Sequence[int] = (1, 107),
+    stop_ids: Sequence[int] | None = None,
     *,
     temperature: float = 0.0,
     top_k: int = 0,
@@ -54,6 +55,7 @@ def generate(
     """The new ids of each row, without the stop id. Greedy unless temperature > 0.
 
     ids: int64 [B, T], or a list of prompts of any lengths, or one prompt.
+    stop_ids: by default the config's eos_token_id, for gemma-2-*-it (1, 107): eos and end of turn.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     rows: list[list[int]] = [[] for _ in _as_rows(ids)]
@@ -69,16 +71,20 @@ def stream(
     model: Gemma,
     ids: Prompts,
     max_new_tokens: int = 64,
-    stop_ids: Sequence[int] = (1, 107),
+    stop_ids: Sequence[int] | None = None,
     sampling: Sampling | None = None,
 ) -> Iterator[list[int | None]]:
     """As `generate`, a step at a time: for each row its next id, or None once it has stopped."""
     sampling = sampling or Sampling()
+    stop_ids = model.config.eos_token_id if stop_ids is None else stop_ids
     rows = _as_rows(ids)
     if not rows or not all(rows):
         raise OptionError("every prompt needs at least one token")
     if max_new_tokens < 1:
         return
+    size = model.model.embed_tokens.size
+    if bad := [id_ for row in rows for id_ in row if not 0 <= id_ < size]:
+        raise OptionError(f"id {bad[0]} in a prompt; the model's vocabulary has {size}")
     device = next(model.parameters()).device
     draw = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
     longest = max(map(len, rows))
@@ -111,7 +117,7 @@ def _pick(logits: Tensor, sampling: Sampling, histories: list[set[int]], draw: t
             row[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
     if sampling.temperature == 0:
         return [int(id_) for id_ in logits.argmax(-1)]
-    logits = logits / sampling.temperature
+    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature  # at most 0: cannot overflow upwards
     if 0 < sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)

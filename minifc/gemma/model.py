@@ -227,9 +227,9 @@ class Gemma(nn.Module):
     ) -> Tensor:
         """Logits fp32 [B, T, V] for ids int64 [B, T].
 
-        attention_mask [B, T]: 0 where a token is padding, on either side.
-        positions int64 [B, T]: where each token stands, -1 for padding; by default
-            counted from the first real token, of each document if there are several.
+        attention_mask [B, T]: 0 where a token is padding, on either side; with a cache on the left only.
+        positions int64 [B, T]: where each token stands, -1 for padding, counting up by one within
+            a document; by default from 0 at the first real token, of each document if there are several.
         documents int64 [B, T]: which of the documents packed into a row a token belongs to.
         cache: keys and values of what came before; these tokens are added to it.
         """
@@ -259,14 +259,15 @@ class Gemma(nn.Module):
 def count_positions(
     ids: Tensor, attention_mask: Tensor | None, documents: Tensor | None, cache: "KVCache | None"
 ) -> Tensor:
-    """int64 [B, T]: each row, or each document of it, counts its real tokens from 0; padding is -1."""
+    """int64 [B, T]: each row, or each document of it, counts from its first real token; padding is -1."""
     real = torch.ones_like(ids) if attention_mask is None else attention_mask.long()
-    positions = real.cumsum(-1) - 1  # [B, T]
+    index = torch.arange(ids.shape[1], device=ids.device)[None]  # [1, T]
+    starts = real.argmax(-1, keepdim=True)  # [B, 1]: the first real token
+    if documents is not None:
+        changes = torch.ones_like(documents, dtype=torch.bool)
+        changes[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        starts = torch.maximum(starts, torch.where(changes, index, 0).cummax(-1).values)  # [B, T]
+    positions = index - starts
     if cache is not None:
         positions = positions + cache.next_positions(ids.shape[0], ids.device)[:, None]
-    if documents is not None:
-        starts = torch.ones_like(documents, dtype=torch.bool)
-        starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
-        first = torch.where(starts, positions, 0).cummax(-1).values
-        positions = positions - first
     return positions.masked_fill(real == 0, -1)

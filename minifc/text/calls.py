@@ -7,7 +7,9 @@ executes anything, and its cost is bounded by MAX_LENGTH and MAX_DEPTH whatever 
 
 import ast
 import json
+import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,9 @@ TAGS = (TOOLS, END_TOOLS, THINK, END_THINK, TOOL_CALL, END_TOOL_CALL, TOOL_RESPO
 
 MAX_LENGTH = 100_000  # characters in one call
 MAX_DEPTH = 64  # brackets inside brackets
-_STRING_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[\[\](){}]""", re.DOTALL)
+# A string may lack its end: then it reaches to the end of the text, and is read once.
+_STRING_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*(?:"|\Z)|'(?:\\.|[^'\\])*(?:'|\Z)|[\[\](){}]""", re.DOTALL)
+_CALL_FIELDS = {"name", "arguments", "id", "type"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def write_call(call: Call, tool: dict[str, Any] | None = None) -> str:
     """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given."""
     arguments = call.arguments
     if tool is not None:
-        order = list(tool.get("parameters", {}).get("properties", {}))
+        order = list((tool.get("parameters") or {}).get("properties") or {})
         arguments = {key: arguments[key] for key in order if key in arguments} | arguments
     return write_json({"name": call.name, "arguments": arguments})
 
@@ -60,24 +64,30 @@ def read_value(text: str) -> Any:
         raise CallError(f"{len(text)} characters; at most {MAX_LENGTH} are read")
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
-        if len(match.group()) == 1:
+        if match.group() in "[](){}":
             depth += 1 if match.group() in "[({" else -1
-            if depth > MAX_DEPTH:
-                raise CallError(f"nested more than {MAX_DEPTH} deep at character {match.start()}")
+            if not 0 <= depth <= MAX_DEPTH:
+                what = f"nested more than {MAX_DEPTH} deep" if depth > 0 else "a bracket is closed that was not opened"
+                raise CallError(f"{what}, at character {match.start()}")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
     except ValueError as error:
         as_json = error
     try:
-        tree = ast.parse(text, mode="eval")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Dict):
-                _unique_keys([(ast.literal_eval(key), None) for key in node.keys if key is not None])
-        value = ast.literal_eval(tree)  # literals only: it builds values and calls nothing
-        write_json(value)
-    except (CallError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return _from_literal(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise CallError(f"neither JSON nor a Python literal: {as_json}") from None
-    return _lists_for_tuples(value)
+
+
+def _from_literal(text: str) -> Any:
+    """Python's repr of a JSON value. Only literals are accepted: they build values and call nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about "\\d" in somebody's string
+        tree = ast.parse(text, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _unique_keys([(ast.literal_eval(key), None) for key in node.keys if key is not None])
+    return _as_json(ast.literal_eval(tree))
 
 
 def read_call(text: str) -> Call:
@@ -87,6 +97,8 @@ def read_call(text: str) -> Call:
         raise CallError(f"a call is an object, not a {type(value).__name__}")
     if not isinstance(name := value.get("name"), str) or not name:
         raise CallError("a call needs a name")
+    if unknown := sorted(set(value) - _CALL_FIELDS):
+        raise CallError(f"the call of {name} has a field {unknown[0]!r}; it takes name and arguments")
     arguments = value.get("arguments", {})
     if isinstance(arguments, str):  # as OpenAI's API writes them: JSON inside a string
         arguments = read_value(arguments or "{}")
@@ -108,39 +120,39 @@ def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:
 
 def call_texts(ids: Sequence[int], tokenizer: "Tokenizer") -> list[str]:
     """What stands between the tags of each call in one model turn, unread. Raises CallError if one is left open."""
-    tags = [tokenizer.control.get(tag) for tag in (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)]
-    if tags[0] is None or tags[1] is None:
-        text = tokenizer.decode(ids)
-        parts = re.split(f"({'|'.join(map(re.escape, (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)))})", text)
-    else:
-        parts = []
+    names = (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)
+    tags = {tokenizer.control[name]: name for name in names if name in tokenizer.control}
+    parts: list[tuple[str, bool]] = []  # a text, and whether it is a tag
+    if tokenizer.control.keys() >= {TOOL_CALL, END_TOOL_CALL}:
         run: list[int] = []
         for id_ in ids:
             if id_ in tags:
-                parts += [tokenizer.decode(run), tokenizer.decode([id_])]
+                parts += [(tokenizer.decode(run), False), (tags[id_], True)]
                 run = []
             else:
                 run.append(id_)
-        parts.append(tokenizer.decode(run))
+        parts.append((tokenizer.decode(run), False))
+    else:
+        spelled = re.split(f"({'|'.join(map(re.escape, names))})", tokenizer.decode(ids))
+        parts = [(text, number % 2 == 1) for number, text in enumerate(spelled)]
 
     texts: list[str] = []
     thinking, opened = False, False
-    for part in parts:
-        if part == THINK and not opened:
-            thinking = True
-        elif part == END_THINK:
-            thinking = False
-        elif thinking:
-            continue
-        elif part == TOOL_CALL:
-            if opened:
+    for text, tag in parts:
+        if thinking:
+            thinking = not (tag and text == END_THINK)
+        elif opened:
+            if tag and text == TOOL_CALL:
                 raise CallError(f"{TOOL_CALL} inside a call")
+            if tag and text == END_TOOL_CALL:
+                opened = False
+            else:
+                texts[-1] += text
+        elif tag and text == TOOL_CALL:
             opened = True
             texts.append("")
-        elif part == END_TOOL_CALL:
-            opened = False
-        elif opened:
-            texts[-1] += part
+        elif tag and text == THINK:
+            thinking = True
     if opened:
         raise CallError(f"a call is not closed by {END_TOOL_CALL}")
     return texts
@@ -150,15 +162,26 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is too large")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     if len(result := dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice")
     return result
 
 
-def _lists_for_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lists_for_tuples(item) for key, item in value.items()}
+def _as_json(value: Any) -> Any:
+    """The JSON value that a Python literal stands for; ValueError for one that stands for none."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_lists_for_tuples(item) for item in value]
-    return value
+        return [_as_json(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if (isinstance(value, float) and math.isfinite(value)) or (isinstance(value, int) and value.bit_length() <= 4096):
+        return value
+    raise ValueError(f"{type(value).__name__} is no JSON type")

@@ -65,7 +65,6 @@ COURSE_THINK = (
 )
 TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"
 _FIELDS = {"role", "content", "thinking", "reasoning_content", "tool_calls", "tool_call_id", "name"}
-_TAG = re.compile("(" + "|".join(map(re.escape, TAGS)) + ")")
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def render(
     if format not in ROLE_NAMES:
         raise TemplateError(f"format {format!r} is not one of {', '.join(ROLE_NAMES)}")
     schemas = [tool_schema(tool) for tool in tools or []]
-    turns = _turns(messages, schemas, format, verbatim)
+    turns = _turns(messages, schemas, format, (*TAGS, *tokenizer.added) if verbatim else None)
 
     out = _Writer(tokenizer)
     out.control(BOS)
@@ -172,9 +171,10 @@ def used_tags(
     tools: Sequence[Mapping[str, Any]] = (),
     format: Format = "course",
     verbatim: bool = False,
+    tags: Sequence[str] = TAGS,
 ) -> Counter[str]:
     """The tags that rendering these messages puts in, each with its number."""
-    turns = _turns(messages, [tool_schema(tool) for tool in tools], format, verbatim)
+    turns = _turns(messages, [tool_schema(tool) for tool in tools], format, tags if verbatim else None)
     return Counter(text for _, pieces in turns for text, tag in pieces if tag)
 
 
@@ -186,26 +186,38 @@ def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
 
 
 def tool_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """{"name", "description", "parameters"}, out of OpenAI's wrapper if it is in one."""
-    inner = tool.get("function", tool)
+    """{"name", "description", "parameters"}, out of OpenAI's wrapper if it is in one. Raises TemplateError."""
+    inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise TemplateError(f"a tool needs a name: {str(dict(tool))[:80]}")
+        raise TemplateError(f"a tool is an object with a name, not {str(tool)[:80]}")
+    parameters = inner.get("parameters")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise TemplateError(
+            f"the parameters of tool {inner['name']} are a {type(parameters).__name__}, not a JSON schema"
+        )
+    if parameters and not isinstance(parameters.get("properties") or {}, Mapping):
+        raise TemplateError(f"the properties of tool {inner['name']} are not an object")
     return dict(inner)
 
 
 def message_calls(message: Message) -> list[Call]:
     """The structured calls of a model's message, from OpenAI's form or {"name", "arguments"}."""
-    calls = []
-    for call in message.get("tool_calls") or []:
-        inner = call.get("function", call)
-        calls.append(read_call(write_json({"name": inner.get("name"), "arguments": inner.get("arguments", {})})))
-    return calls
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
+        raise TemplateError("tool_calls is not a list of objects")
+    inner = [call.get("function", call) for call in calls]
+    if not all(isinstance(call, Mapping) for call in inner):
+        raise TemplateError("a call's function is not an object")
+    return [read_call(write_json({"name": c.get("name"), "arguments": c.get("arguments", {})})) for c in inner]
 
 
 def _turns(
-    messages: Sequence[Message], tools: list[dict[str, Any]], format: Format, verbatim: bool
+    messages: Sequence[Message], tools: list[dict[str, Any]], format: Format, verbatim: Sequence[str] | None
 ) -> list[tuple[str, _Pieces]]:
-    """(role name, content) of each turn, the system message merged into the first."""
+    """(role name, content) of each turn, the system message merged into the first.
+
+    verbatim: the tags that count in the messages' text; None if the messages are structured.
+    """
     turns: list[tuple[str, _Pieces]] = []
     system: _Pieces | None = _tools_pieces(tools) if tools else None
     previous = ""
@@ -228,7 +240,7 @@ def _turns(
         elif system is not None:
             if speaker != "user":
                 raise TemplateError(f"{where}: after a system message or tools the user speaks, not {role!r}")
-            between = _tagged(COURSE_THINK) if format == "course" else [("\n\n", False)]
+            between = _tagged(COURSE_THINK, TAGS) if format == "course" else [("\n\n", False)]
             turns.append((ROLE_NAMES[format][speaker], _strip([*system, *between, *pieces])))
             system = None
         elif speaker == "tool" and previous == "tool" and ROLE_NAMES[format]["tool"] != "tool":
@@ -242,25 +254,23 @@ def _turns(
     return turns
 
 
-def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbatim: bool) -> _Pieces:
-    content = message.get("content")
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(part["text"] for part in content) if speaker != "tool" or content else content
-    if verbatim:
-        if not isinstance(content, str):
-            raise TemplateError(f"content is a {type(content).__name__}; verbatim data holds strings")
-        return _tagged(content)
-    if speaker == "tool":
+def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbatim: Sequence[str] | None) -> _Pieces:
+    content, thinking = message.get("content"), message.get("thinking") or message.get("reasoning_content")
+    calls = message_calls(message)
+    if (thinking or calls) and (speaker != "model" or verbatim is not None):
+        raise TemplateError("only a model's turn thinks and calls, and not where its text holds the tags itself")
+    if thinking is not None and not isinstance(thinking, str):
+        raise TemplateError(f"thinking is a {type(thinking).__name__}, not a string")
+    if isinstance(content, list) and content and all(map(_is_text_part, content)):  # as OpenAI's API has it
+        content = "".join(part["text"] for part in content)
+    if speaker == "tool" and verbatim is None:
         text = content if isinstance(content, str) else write_json(content)
         return [(TOOL_RESPONSE, True), (f"\n{text.strip()}\n", False), (END_TOOL_RESPONSE, True)]
-    if content is not None and not isinstance(content, str):
-        raise TemplateError(f"content is a {type(content).__name__}, not a string")
-    thinking = message.get("thinking", message.get("reasoning_content"))
-    calls = message_calls(message)
-    if speaker != "model" and (thinking or calls):
-        raise TemplateError("only a model's turn thinks and calls")
-    if content is None and not thinking and not calls:
-        raise TemplateError("no content")
+    if not isinstance(content, str) and not (content is None and (thinking or calls)):
+        verbatim_too = "" if verbatim is None else "; verbatim data holds strings"
+        raise TemplateError(f"content is a {type(content).__name__}, not a string{verbatim_too}")
+    if verbatim is not None:
+        return _tagged(content or "", verbatim)
     pieces: _Pieces = []
     if thinking:
         pieces += [(THINK, True), (thinking.strip(), False), (END_THINK, True)]
@@ -275,21 +285,32 @@ def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbat
     return pieces
 
 
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
 def _tools_pieces(tools: list[dict[str, Any]]) -> _Pieces:
     listed = "\n".join(write_json(tool) for tool in tools)
     return [(TOOLS_INTRODUCTION, False), (TOOLS, True), (f"\n{listed}\n", False), (END_TOOLS, True)]
 
 
-def _tagged(text: str) -> _Pieces:
+def _tagged(text: str, tags: Sequence[str]) -> _Pieces:
     """Text whose tags count, because we or a trusted data set wrote them."""
-    return [(part, bool(_TAG.fullmatch(part))) for part in _TAG.split(text) if part]
+    parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text)
+    return [(part, part in tags) for part in parts if part]
 
 
 def _strip(pieces: _Pieces) -> _Pieces:
     """Strip the whole content, as the notebook's template does, not each piece of it."""
-    pieces = list(pieces)
-    if pieces and not pieces[0][1]:
+    pieces = [piece for piece in pieces if piece[0]]
+    while pieces and not pieces[0][1]:
         pieces[0] = (pieces[0][0].lstrip(), False)
-    if pieces and not pieces[-1][1]:
+        if pieces[0][0]:
+            break
+        del pieces[0]
+    while pieces and not pieces[-1][1]:
         pieces[-1] = (pieces[-1][0].rstrip(), False)
-    return [piece for piece in pieces if piece[0]]
+        if pieces[-1][0]:
+            break
+        del pieces[-1]
+    return pieces

@@ -32,6 +32,7 @@ class _Backend(Protocol):
     size: int
     control: dict[str, int]
 
+    def has(self, piece: str) -> bool: ...
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
     def save(self, folder: Path, control: dict[str, int]) -> None: ...
@@ -53,9 +54,13 @@ class _JsonBackend:
             # No post-processor: it would put a <bos> in front of every piece of text.
             text_only = self.data | {"added_tokens": plain, "post_processor": None, "truncation": None, "padding": None}
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(text_only))
+            self.pieces: dict[str, int] = self.data["model"]["vocab"]
+            self.size = 1 + max([*self.pieces.values(), *(token["id"] for token in added)])
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
-        self.size = 1 + max(*self.data["model"]["vocab"].values(), *(token["id"] for token in added))
+
+    def has(self, piece: str) -> bool:
+        return piece in self.pieces
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -70,9 +75,8 @@ class _JsonBackend:
         plain = [token for token in self.data["added_tokens"] if token["content"] not in self.control]
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         tokens = [{"id": id_, "content": name, **flags} for name, id_ in control.items()]
-        vocab = dict(self.data["model"]["vocab"])
         renamed = {id_: name for name, id_ in control.items()}
-        vocab = {renamed.get(id_, piece): id_ for piece, id_ in vocab.items()}
+        vocab = {renamed.get(id_, piece): id_ for piece, id_ in self.pieces.items()}
         data = self.data | {
             "added_tokens": sorted([*plain, *tokens], key=lambda token: token["id"]),
             "model": self.data["model"] | {"vocab": vocab},
@@ -98,6 +102,9 @@ class _SentencePieceBackend:
             raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
         self.control = control
         self.size = self.processor.get_piece_size()
+
+    def has(self, piece: str) -> bool:
+        return self.processor.id_to_piece(self.processor.piece_to_id(piece)) == piece
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.processor.encode(text)
@@ -182,16 +189,16 @@ class Tokenizer:
 
     def __init__(self, backend: _Backend, added: dict[str, int] | None = None) -> None:
         self._backend = backend
-        self.added = dict(added or {})  # what add_tokens brought in: spelling -> id
-        taken = set(self.added.values())
-        self.control = {name: id_ for name, id_ in backend.control.items() if id_ not in taken} | self.added
-        self.size = max(backend.size, *(id_ + 1 for id_ in self.added.values()), 0)
+        self.control = dict(backend.control)  # spelling -> id
+        self.size = backend.size
+        self.added: dict[str, int] = {}  # what add_tokens brought in
         self._index()
         for name in (PAD, EOS, BOS, START_OF_TURN, END_OF_TURN):
             if name not in self.control:
                 raise TokenizerError(f"the tokenizer has no {name}; minifc needs Gemma's control tokens")
         self.pad_id, self.eos_id, self.bos_id = (self.control[name] for name in (PAD, EOS, BOS))
         self.end_of_turn_id = self.control[END_OF_TURN]
+        self.register(added or {})
 
     def _index(self) -> None:
         self._names = {id_: name for name, id_ in self.control.items()}
@@ -199,7 +206,14 @@ class Tokenizer:
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
     def encode(self, text: str, add_bos: bool = False, control_tokens: bool = False) -> list[int]:
-        """Ids of `text`. Spellings of control tokens stay ordinary text unless `control_tokens`."""
+        """Ids of `text`. Spellings of control tokens stay ordinary text unless `control_tokens`.
+
+        Raises TokenizerError for half a surrogate pair, which is no text.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TokenizerError(f"half a surrogate pair at character {error.start} of the text") from None
         ids = [self.bos_id] if add_bos else []
         for piece in self._split.split(text) if control_tokens else [text]:
             if control_tokens and piece in self.control:
@@ -231,8 +245,6 @@ class Tokenizer:
         Names that are registered already keep their ids. Returns the ids, in the order of `names`.
         """
         new = [name for name in dict.fromkeys(names) if name not in self.control]
-        if "" in new:
-            raise TokenizerError("a token cannot be the empty string")
         if reuse_unused:
             ids = sorted(id_ for name, id_ in self.control.items() if _UNUSED.fullmatch(name))
             if len(ids) < len(new):
@@ -243,12 +255,24 @@ class Tokenizer:
         return [self.control[name] for name in names]
 
     def register(self, tokens: dict[str, int]) -> None:
-        """Make these control tokens, on the given ids; a name that stood there before is gone."""
-        for name, id_ in tokens.items():
-            if id_ in self._names:
-                del self.control[self._names[id_]]
-            self.control[name] = self.added[name] = id_
-            self.size = max(self.size, id_ + 1)
+        """Make these control tokens, on reserved ids, whose names are then gone, or behind the last id.
+
+        Raises TokenizerError for an id or a name that text uses, and then registers none.
+        """
+        control, size = dict(self.control), self.size
+        for name, id_ in sorted(tokens.items(), key=lambda token: token[1]):
+            old = next((old for old, taken in control.items() if taken == id_), None)
+            if not name or (name not in control and self._backend.has(name)):
+                what = "a piece of ordinary text" if name else "empty"
+                raise TokenizerError(f"{name!r} cannot be a control token: it is {what}")
+            if (id_ < size and old is None) or id_ > size or old in tokens.keys() - {name}:
+                raise TokenizerError(f"{name} cannot have id {id_}: it is taken, or leaves a gap after {size - 1}")
+            if old is not None:
+                del control[old]
+            control[name] = id_
+            size = max(size, id_ + 1)
+        self.control, self.size = control, size
+        self.added |= tokens
         self._index()
 
     def save(self, folder: str | Path) -> None:
@@ -264,7 +288,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     folder = Path(folder)
     for name, backend in (("tokenizer.json", _JsonBackend), ("tokenizer.model", _SentencePieceBackend)):
         if (path := folder / name).is_file():
-            return Tokenizer(backend(path), read_added_tokens(folder))
+            added = read_added_tokens(folder)
+            try:
+                return Tokenizer(backend(path), added)
+            except TokenizerError as error:
+                raise TokenizerError(f"{folder / ADDED_TOKENS if added else path}: {error}") from None
     raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")
 
 

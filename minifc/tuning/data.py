@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minifc.errors import CallError, DataError, TemplateError
+from minifc.errors import CallError, DataError, TemplateError, TokenizerError
 from minifc.text.calls import TAGS, read_value
 from minifc.text.template import Format, Message, render, tool_schema, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer
@@ -39,7 +39,7 @@ def read_conversations(path: str | Path) -> list[Conversation]:
     """The rows of a JSON or JSON Lines file. Raises DataError naming file and row."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -47,6 +47,8 @@ def read_conversations(path: str | Path) -> list[Conversation]:
     if not text.strip():
         raise DataError(f"{path}: empty; a data file holds one conversation per row")
     rows = _rows(path, text)
+    if not rows:
+        raise DataError(f"{path}: empty; a data file holds one conversation per row")
     return [_conversation(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
 
 
@@ -55,7 +57,7 @@ def _rows(path: Path, text: str) -> list[Any]:
         whole = json.loads(text)
     except (ValueError, RecursionError):
         rows = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             try:
                 if line.strip():
                     rows.append(json.loads(line))
@@ -75,22 +77,31 @@ def _conversation(row: Any, source: str) -> Conversation:
         tools = row.get("tools")
         if isinstance(tools, str):
             tools = read_value(tools) if tools.strip() else []
-        tools = [tool_schema(tool) for tool in tools or []]
+        if tools is not None and not isinstance(tools, list):
+            raise DataError(f"tools are a {type(tools).__name__}, not a list")
+        schemas = [tool_schema(tool) for tool in tools or []]
         if "from" in messages[0]:
             messages = [_from_value(message) for message in messages]
-    except (CallError, TemplateError, KeyError, TypeError, AttributeError) as error:
+    except (CallError, DataError, TemplateError) as error:
         raise DataError(f"{source}: {error}") from None
-    verbatim = "messages" not in row and "tools" not in row
-    return Conversation(messages, tools, verbatim, source)
+    verbatim = "messages" not in row and tools is None
+    return Conversation(messages, schemas, verbatim, source)
 
 
 def _from_value(message: dict[str, Any]) -> Message:
     """ShareGPT's {"from", "value"}; a function_call is a model turn that calls."""
+    if not {"from", "value"} <= message.keys():
+        raise DataError(f"a message has {sorted(message)}, not 'from' and 'value'")
     role, value = message["from"], message["value"]
     if role != "function_call":
         return {"role": role, "content": value}
+    if not isinstance(value, str):
+        raise DataError(f"a function_call is a {type(value).__name__}, not a string")
     calls = read_value(value)
-    return {"role": "assistant", "content": None, "tool_calls": calls if isinstance(calls, list) else [calls]}
+    calls = calls if isinstance(calls, list) else [calls]
+    if not all(isinstance(call, dict) for call in calls):
+        raise DataError("a function_call is not an object with name and arguments")
+    return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
 @dataclass(frozen=True)
@@ -101,18 +112,19 @@ class Audit:
     unknown: Counter[str]  # tags in the text that are not ours, and stay text
 
 
-def audit(conversations: Sequence[Conversation], format: Format) -> Audit:
-    """Count tags. Raises DataError naming the row that cannot be rendered."""
+def audit(conversations: Sequence[Conversation], format: Format, tokens: Sequence[str] = ()) -> Audit:
+    """Count our tags and `tokens`. Raises DataError naming the row that cannot be rendered."""
     tags: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
+    counted = tuple(dict.fromkeys((*TAGS, *tokens)))
     for conversation in conversations:
         try:
-            tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim)
+            tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim, counted)
             if conversation.verbatim:
                 unknown += unknown_tags(conversation.messages)
         except TemplateError as error:
             raise DataError(f"{conversation.source}: {error}") from None
-    return Audit(Counter({tag: tags[tag] for tag in TAGS if tags[tag]}), unknown)
+    return Audit(Counter({tag: tags[tag] for tag in counted if tags[tag]}), unknown)
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ def make_examples(conversations: Sequence[Conversation], tokenizer: Tokenizer, f
             rendered = render(
                 conversation.messages, tokenizer, conversation.tools, format, verbatim=conversation.verbatim
             )
-        except TemplateError as error:
+        except (TemplateError, TokenizerError) as error:
             raise DataError(f"{conversation.source}: {error}") from None
         if not any(rendered.mask):
             raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")

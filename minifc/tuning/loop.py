@@ -213,6 +213,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("step-*"), default=None)
 
 
+def latest_step(folder: Path) -> int:
+    """The step that a resumed run goes on from; 0 if there is no state."""
+    latest = latest_checkpoint(folder)
+    return int(latest.name.removeprefix("step-")) if latest else 0
+
+
 def _save(
     folder: Path, step: int, trainable: dict[str, nn.Parameter], optimizers: Optimizers, config: LoopConfig
 ) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minifc.errors import OptionError
-from minifc.options import option
+from minifc.options import option, require
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
@@ -31,6 +31,11 @@ class LoraConfig:
     dropout: float = option(0.05, "on what goes into the change, while training")
     targets: tuple[str, ...] = option(ATTENTION + FEED_FORWARD, "names of the linear layers, separated by commas")
     rslora: bool = option(False, "scale by alpha / sqrt(r) instead")
+
+    def __post_init__(self) -> None:
+        require(self.r >= 1, "r", self.r, "the rank must be at least 1")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and less than 1")
+        require(bool(self.targets), "targets", "", "needs at least one layer name, such as q_proj")
 
 
 class LoraLinear(nn.Module):
@@ -92,14 +97,21 @@ def add_lora(
     """Freeze the model and give every layer whose name ends in one of `targets` a trainable change.
 
     Draws A from torch's global generator. Returns the full names of the layers, in model order.
+    Raises OptionError as `find_layers` does.
+    """
+    config = LoraConfig(r, alpha, dropout, tuple(targets), rslora)
+    found = find_layers(model, config.targets)
+    for name, module in found.items():
+        _replace(model, name, LoraLinear(module, r, alpha, dropout, rslora))
+    freeze(model)
+    return list(found)
+
+
+def find_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The layers that `targets` name, in model order.
+
     Raises OptionError for a target that matches nothing, so that no target is silently ignored.
     """
-    if r < 1:
-        raise OptionError(f"LoRA rank r={r}; it must be at least 1")
-    if not 0 <= dropout < 1:
-        raise OptionError(f"LoRA dropout={dropout}; it must be at least 0 and less than 1")
-    if not targets:
-        raise OptionError("LoRA needs at least one target, such as q_proj")
     found: dict[str, nn.Module] = {}
     unmatched = set(targets)
     for name, module in model.named_modules():
@@ -112,14 +124,10 @@ def add_lora(
             found[name] = module
             unmatched -= matches
     if unmatched:
-        known = sorted(
-            {name.split(".")[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
-        )
+        linear = (name for name, module in model.named_modules() if hasattr(module, "in_features"))
+        known = sorted({name.rpartition(".")[2] for name in linear})
         raise OptionError(f"LoRA target {sorted(unmatched)[0]!r} is no linear layer here; there are {', '.join(known)}")
-    for name, module in found.items():
-        _replace(model, name, LoraLinear(module, r, alpha, dropout, rslora))
-    freeze(model)
-    return list(found)
+    return found
 
 
 def freeze(model: nn.Module) -> None:

@@ -1,0 +1,101 @@
+"""python -m minifc.bench: the figures that README quotes, measured again.
+
+`held-out` teaches the embedded model with three seeds, with and without new tokens, and asks each
+result, and the untaught model, three times 400 requests about tools that no training text contains,
+in the kinds of sentence it was trained on and in others. The worst of the nine is the figure to quote.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minifc import toy
+from minifc.calling.score import Score, Share
+from minifc.cli import Parser, run_command
+from minifc.exam import ToyExam, worked_examples
+from minifc.files import write_text
+from minifc.gemma.checkpoint import load_model
+from minifc.gemma.model import Gemma
+from minifc.hub import TINY, find_model
+from minifc.report import text_table
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.train import RECIPES, RunConfig, train_run
+from minifc.tuning.adapter import load_adapter
+from minifc.tuning.loop import LoopConfig
+from minifc.tuning.lora import LoraConfig
+
+SEEDS = (0, 1, 2)
+TAUGHT = "LoRA with new tokens"
+SHARES = ("exact", "false_refusals", "false_calls", "readable")
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser("bench", __doc__ or "", "python -m minifc.bench held-out --to held-out.json")
+    parser.add_argument("what", choices=["held-out"], help="what to measure")
+    parser.add_argument("--to", type=Path, help="JSON file for the figures")
+    args = parser.parse(argv)
+    results = held_out()
+    print(text_table(summary(results)))
+    if args.to:
+        write_text(args.to, json.dumps(results, indent=1) + "\n")
+
+
+def held_out() -> list[dict[str, Any]]:
+    """A record per model, training seed, test seed and kind of sentence."""
+    results: list[dict[str, Any]] = []
+
+    def ask(name: str, seed: int | None, model: Gemma, tokenizer: Tokenizer, worked: Sequence[toy.Case] = ()) -> None:
+        for unseen in (False, True):
+            for test_seed in SEEDS:
+                exam = ToyExam(toy.held_out_cases(400, test_seed, unseen))
+                score = exam.sit(f"{name}, test {test_seed}", model, tokenizer, worked).score
+                what = {"model": name, "seed": seed, "test_seed": test_seed, "unseen_frames": unseen}
+                results.append(what | asdict(score))
+
+    with tempfile.TemporaryDirectory() as folder:
+        ask("untaught", None, *_base())
+        for seed in SEEDS:
+            ask("untaught, 3 examples in the prompt", seed, *_base(), worked_examples(seed))
+        for name, tokens in (("LoRA without new tokens", ("none",)), (TAUGHT, ("auto",))):
+            for seed in SEEDS:
+                run = RunConfig(to=f"{folder}/{name}-{seed}", tokens=tokens, cases=2, dtype="float32")
+                settings = {key: value for key, value in RECIPES["tiny"].items() if key != "dtype"}
+                result = train_run(run, LoraConfig(), LoopConfig(**settings | {"seed": seed}))
+                model, tokenizer = _base()
+                load_adapter(model, tokenizer, result / "adapter")
+                ask(name, seed, model, tokenizer)
+    return results
+
+
+def summary(results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """For each model the worst of its figures, over training and test seeds."""
+    table = [["model", "sentences", "exact calls", "false refusals", "false calls"]]
+    for name in dict.fromkeys(result["model"] for result in results):
+        for unseen in (False, True):
+            mine = [r for r in results if r["model"] == name and r["unseen_frames"] == unseen]
+            worst = worst_of(mine)
+            table.append([name, "unseen" if unseen else "as trained", *(str(share) for share in worst)])
+    return table
+
+
+def worst_of(results: Sequence[dict[str, Any]]) -> list[Any]:
+    """The lowest share of exact calls and the highest of each kind of error, with their intervals."""
+    scores = [Score(**{key: Share(**result[key]) for key in SHARES}) for result in results]
+    return [
+        min((score.exact for score in scores), key=lambda share: share.value),
+        max((score.false_refusals for score in scores), key=lambda share: share.value),
+        max((score.false_calls for score in scores), key=lambda share: share.value),
+    ]
+
+
+def _base() -> tuple[Gemma, Tokenizer]:
+    return load_model(find_model(TINY), torch.float32), load_tokenizer(find_model(TINY))
+
+
+if __name__ == "__main__":
+    run_command(main)

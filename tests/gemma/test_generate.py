@@ -1,0 +1,322 @@
+"""The decoding loop: greedy is argmax, sampling is transformers' sampling, and rows stop where they should."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from minifc.errors import OptionError
+from minifc.gemma import generate as generate_module
+from minifc.gemma.generate import Sampling, _pick, generate, stream
+from minifc.gemma.model import Gemma
+
+N = 40  # new tokens: with a window of 8, most are made from keys the ring has overwritten
+
+
+@pytest.fixture(scope="module")
+def talker(pair: Any) -> Any:
+    """Untied, for a tied random model says its last token again and again, and any loop could do that."""
+    return pair(tie_word_embeddings=False)
+
+
+def by_transformers(reference: Any, ids: Tensor, new_tokens: int, **options: Any) -> list[int]:
+    """What transformers generates greedily after one prompt [1, T], with nothing to stop it."""
+    options = {"do_sample": False, "pad_token_id": 0, "eos_token_id": None} | options
+    out = reference.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, **options)
+    return out[0, ids.shape[1] :].tolist()
+
+
+def by_argmax(gemma: Gemma, prompt: list[int], new_tokens: int) -> list[int]:
+    """The likeliest next id, again and again, reading everything anew each time."""
+    ids = list(prompt)
+    for _ in range(new_tokens):
+        ids.append(int(gemma(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+# Greedy
+
+
+@pytest.mark.parametrize("length", [1, 5, 12, 80])
+def test_greedy_equals_transformers(talker: Any, random_ids: Any, length: int) -> None:
+    ids = random_ids(1, length)
+    expected = by_transformers(talker.reference, ids, N)
+    assert len(set(expected)) >= 8, "a reference that repeats itself shows nothing"
+    assert generate(talker.ours, ids, N, ()) == [expected]
+
+
+def test_a_tied_model_under_a_repetition_penalty_equals_transformers(pair: Any, random_ids: Any) -> None:
+    """The penalty counts the prompt's ids too, and takes the tied model out of its loop."""
+    ids = random_ids(1, 12)
+    expected = by_transformers(pair().reference, ids, N, repetition_penalty=5.0)
+    assert len(set(expected)) >= 8
+    assert generate(pair().ours, ids, N, (), repetition_penalty=5.0) == [expected]
+
+
+@pytest.mark.parametrize("length", [1, 12, 70])
+def test_greedy_is_argmax_without_a_cache(talker: Any, random_ids: Any, length: int) -> None:
+    prompt = random_ids(1, length)[0].tolist()
+    expected = by_argmax(talker.ours, prompt, N)
+    assert len(set(expected)) >= 8
+    assert generate(talker.ours, prompt, N, ()) == [expected]
+
+
+def test_prompts_of_any_lengths_together_equal_each_alone(talker: Any, random_ids: Any) -> None:
+    prompts = [random_ids(1, length)[0].tolist() for length in (30, 1, 12, 75)]
+    alone = [generate(talker.ours, prompt, N, ())[0] for prompt in prompts]
+    assert len({tuple(row) for row in alone}) == 4
+    assert generate(talker.ours, prompts, N, ()) == alone
+
+
+def test_every_form_of_prompt_is_the_same_prompt(talker: Any) -> None:
+    for ids in ([3, 4, 5], (3, 4, 5), [[3, 4, 5]], torch.tensor([3, 4, 5]), torch.tensor([[3, 4, 5]])):
+        assert generate(talker.ours, ids, 5, ()) == [by_argmax(talker.ours, [3, 4, 5], 5)]
+
+
+def test_generating_leaves_no_gradients_behind(talker: Any) -> None:
+    with torch.enable_grad():
+        generate(talker.ours, [3, 4, 5], 3, ())
+        assert talker.ours(torch.tensor([[3, 4, 5]])).requires_grad
+
+
+# Stopping
+
+
+@pytest.fixture(scope="module")
+def free(talker: Any) -> list[list[int]]:
+    """What two prompts lead to when nothing stops them."""
+    return generate(talker.ours, PROMPTS, N, ())
+
+
+PROMPTS = [[3, 4, 5], [20, 30, 40, 50, 60, 70]]
+
+
+def until(ids: list[int], stop_ids: Any) -> list[int]:
+    """The ids before the first stop id."""
+    return ids[: min((ids.index(id_) for id_ in stop_ids if id_ in ids), default=len(ids))]
+
+
+@pytest.mark.parametrize(("row", "place"), [(0, 0), (0, 7), (1, 3), (1, N - 1)])
+def test_a_row_ends_before_its_stop_id_and_the_others_go_on(
+    talker: Any, free: list[list[int]], row: int, place: int
+) -> None:
+    stop_ids = (free[row][place],)
+    expected = [until(ids, stop_ids) for ids in free]
+    assert len(expected[row]) <= place
+    assert generate(talker.ours, PROMPTS, N, stop_ids) == expected
+
+
+def test_each_of_several_stop_ids_stops(talker: Any, free: list[list[int]]) -> None:
+    stop_ids = (free[0][9], free[1][4], free[0][2])
+    assert generate(talker.ours, PROMPTS, N, stop_ids) == [until(ids, stop_ids) for ids in free]
+
+
+def test_without_stop_ids_the_config_s_own_stop(pair: Any, talker: Any, free: list[list[int]]) -> None:
+    stop_ids = [free[0][5], free[1][9]]
+    gemma = pair(tie_word_embeddings=False, eos_token_id=stop_ids).ours
+    assert generate(gemma, PROMPTS, N) == [until(ids, stop_ids) for ids in free]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, N])
+def test_no_more_than_max_new_tokens(talker: Any, free: list[list[int]], limit: int) -> None:
+    assert generate(talker.ours, PROMPTS, limit, ()) == [ids[:limit] for ids in free]
+
+
+def test_a_stream_gives_none_once_a_row_has_stopped(talker: Any, free: list[list[int]]) -> None:
+    """Its stop id is not given either, and the other row goes on to its end."""
+    stop_id = next(id_ for id_ in free[0][5:] if id_ not in free[1])
+    place = free[0].index(stop_id)
+    columns = zip(*stream(talker.ours, PROMPTS, N, (stop_id,)), strict=True)
+    assert [list(column) for column in columns] == [free[0][:place] + [None] * (N - place), free[1]]
+
+
+def test_a_stream_ends_when_all_rows_have_stopped(talker: Any, free: list[list[int]]) -> None:
+    stop_ids = (free[0][5], free[1][7])
+    ends = [len(until(ids, stop_ids)) for ids in free]
+    steps = list(stream(talker.ours, PROMPTS, N, stop_ids))
+    assert len(steps) == max(ends) + 1
+    assert steps[-1] == [None, None]
+
+
+def test_a_stream_gives_ids_as_they_come(talker: Any, free: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first id costs the prompt, each further one a forward pass over a single token per row."""
+    read: list[int] = []
+    hidden = Gemma.hidden
+    monkeypatch.setattr(
+        Gemma, "hidden", lambda self, ids, **rest: read.append(ids.shape[1]) or hidden(self, ids, **rest)
+    )
+    steps = stream(talker.ours, PROMPTS, N, ())
+    assert next(steps) == [free[0][0], free[1][0]]
+    assert read == [6]
+    assert [next(steps), next(steps)] == [[row[i] for row in free] for i in (1, 2)]
+    assert read == [6, 1, 1]
+
+
+# Sampling
+
+
+@pytest.fixture
+def chances(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensor]:
+    """chances(logits, histories, **options): the probabilities [B, V] that _pick draws from."""
+    drawn: list[Tensor] = []
+    multinomial = torch.multinomial
+
+    def record(probabilities: Tensor, *rest: Any, **options: Any) -> Tensor:
+        drawn.append(probabilities)
+        return multinomial(probabilities, *rest, **options)
+
+    monkeypatch.setattr(generate_module.torch, "multinomial", record)
+
+    def measure(logits: Tensor, histories: list[set[int]], **options: Any) -> Tensor:
+        _pick(logits.clone(), Sampling(**options), histories, None)
+        return drawn.pop()
+
+    return measure
+
+
+def expected_chances(
+    logits: Tensor, prompts: Tensor, temperature: float, top_k: int, top_p: float, penalty: float
+) -> Tensor:
+    """The same from transformers' processors, in the order in which its generate applies them."""
+    steps = transformers.LogitsProcessorList([transformers.RepetitionPenaltyLogitsProcessor(penalty)])
+    steps.append(transformers.TemperatureLogitsWarper(temperature))
+    if top_k:
+        steps.append(transformers.TopKLogitsWarper(top_k))
+    if top_p < 1:
+        steps.append(transformers.TopPLogitsWarper(top_p))
+    return steps(prompts, logits.clone()).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "penalty"),
+    [
+        (1.0, 0, 1.0, 1.0),
+        (0.7, 0, 1.0, 1.0),
+        (2.5, 0, 1.0, 1.0),
+        (1.0, 1, 1.0, 1.0),
+        (1.0, 10, 1.0, 1.0),
+        (1.0, 199, 1.0, 1.0),
+        (1.0, 1000, 1.0, 1.0),
+        (1.0, 0, 0.9, 1.0),
+        (1.0, 0, 0.3, 1.0),
+        (1.0, 0, 1e-6, 1.0),
+        (1.0, 0, 1.0, 1.3),
+        (1.0, 0, 1.0, 0.5),
+        (0.7, 20, 0.8, 1.3),
+    ],
+)
+def test_chances_equal_transformers(
+    chances: Any, random_ids: Any, temperature: float, top_k: int, top_p: float, penalty: float
+) -> None:
+    """On 50 rows of random logits: the same ids are left, with the same probabilities."""
+    logits, prompts = 4 * torch.randn(50, 199), random_ids(50, 30)
+    histories = [set(row) for row in prompts.tolist()]
+    got = chances(logits, histories, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=penalty)
+    expected = expected_chances(logits, prompts, temperature, top_k, top_p, penalty)
+    assert torch.equal(got > 0, expected > 0)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.2, 5.0])
+def test_greedy_under_a_penalty_equals_transformers(random_ids: Any, penalty: float) -> None:
+    logits, prompts = 4 * torch.randn(50, 199), random_ids(50, 60)
+    expected = transformers.RepetitionPenaltyLogitsProcessor(penalty)(prompts, logits.clone()).argmax(-1)
+    histories = [set(row) for row in prompts.tolist()]
+    assert _pick(logits.clone(), Sampling(repetition_penalty=penalty), histories, None) == expected.tolist()
+
+
+def test_ids_are_drawn_as_often_as_their_chances_say(random_ids: Any) -> None:
+    """20,000 draws: each frequency within 5 standard deviations."""
+    logits, draws = torch.tensor([2.0, 1.0, 0.0, -1.0, -30.0]), 20_000
+    drawn = Counter(_pick(logits.repeat(draws, 1), Sampling(temperature=1.5, top_k=3), [set()] * draws, None))
+    chances = torch.tensor([2.0, 1.0, 0.0]).div(1.5).softmax(-1).tolist()
+    assert set(drawn) == {0, 1, 2}
+    for id_, chance in enumerate(chances):
+        assert abs(drawn[id_] / draws - chance) < 5 * (chance * (1 - chance) / draws) ** 0.5
+
+
+def test_the_only_likely_id_is_picked_whatever_the_draw(talker: Any) -> None:
+    greedy = generate(talker.ours, PROMPTS, N, ())
+    assert generate(talker.ours, PROMPTS, N, (), temperature=1.0, top_k=1) == greedy
+    assert generate(talker.ours, PROMPTS, N, (), temperature=5.0, top_p=1e-6) == greedy
+
+
+def test_the_same_seed_gives_the_same_ids_and_another_seed_others(talker: Any) -> None:
+    first, again, other = (generate(talker.ours, PROMPTS, N, (), temperature=1.0, seed=seed) for seed in (7, 7, 8))
+    assert first == again != other
+    assert first != generate(talker.ours, PROMPTS, N, ())
+
+
+def test_a_seed_neither_reads_nor_disturbs_torch_s_own(talker: Any) -> None:
+    before = torch.get_rng_state()
+    generate(talker.ours, PROMPTS, 5, (), temperature=1.0, seed=7)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_without_a_seed_torch_s_own_decides(talker: Any) -> None:
+    def run(seed: int) -> list[list[int]]:
+        torch.manual_seed(seed)
+        return generate(talker.ours, PROMPTS, N, (), temperature=1.0)
+
+    assert run(1) == run(1) != run(2)
+
+
+# Refusing
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -0.1},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": -0.5},
+        {"top_p": 1.01},
+        {"top_p": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": -1.0},
+        *(
+            pytest.param(options)
+            for options, raises in (
+                ({"temperature": float("nan")}, RuntimeError),
+                ({"repetition_penalty": float("nan")}, pytest.fail.Exception),
+                ({"top_k": 2.5, "temperature": 1.0}, TypeError),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused_by_name(talker: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"{next(iter(options))}="):
+        generate(talker.ours, PROMPTS, 3, (), **options)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, pytest.param(1e-39)])
+def test_hardly_any_temperature_is_greedy(talker: Any, temperature: float) -> None:
+    """Logits over 1e-39 are infinite in fp32, and their softmax is not a number."""
+    assert generate(talker.ours, PROMPTS, N, (), temperature=temperature) == generate(talker.ours, PROMPTS, N, ())
+
+
+@pytest.mark.parametrize("ids", [[], [[]], [[3], []], torch.empty(0), torch.empty(2, 0)], ids=str)
+def test_an_empty_prompt_is_refused(talker: Any, ids: Any) -> None:
+    with pytest.raises(OptionError, match="every prompt needs at least one token"):
+        generate(talker.ours, ids, 3, ())
+
+
+@pytest.mark.parametrize("id_", [-1, 199])
+def test_an_id_outside_the_vocabulary_is_refused(talker: Any, id_: int) -> None:
+    with pytest.raises(OptionError, match=str(id_)):
+        generate(talker.ours, [3, id_], 3, ())
+
+
+def test_options_are_checked_before_the_model_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def untouched(*_: Any) -> Iterator[Any]:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(generate_module, "stream", untouched)
+    with pytest.raises(OptionError):
+        generate(None, PROMPTS, temperature=-1.0)  # type: ignore[arg-type]

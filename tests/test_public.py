@@ -1,0 +1,73 @@
+"""The public face, and the direction of imports."""
+
+import ast
+from pathlib import Path
+
+import minifc
+
+PACKAGE = Path(minifc.__file__).parent
+# Who may import whom: a module's own layer and those below it; rooms of one layer don't know each other.
+LAYERS = [
+    {"errors", "files", "options", "cli", "hub"},
+    {"gemma", "text"},
+    {"tuning", "calling"},
+    {"toy", "report", "exam", "train", "evaluate", "pretrain", "bench"},
+]
+
+
+def test_public_names_are_locked() -> None:
+    assert sorted(minifc.__all__) == [
+        "KVCache",
+        "MinifcError",
+        "add_lora",
+        "add_tokens",
+        "generate",
+        "load_adapter",
+        "load_model",
+        "load_tokenizer",
+        "merge",
+        "parse_calls",
+        "render",
+        "save_adapter",
+        "save_model",
+    ]
+    assert all(hasattr(minifc, name) for name in minifc.__all__)
+
+
+def imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def layer_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def test_imports_run_downwards() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "__init__.py":
+            continue
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] != "minifc" or len(parts) < 2 or parts[1] == room:
+                continue
+            other = parts[1]
+            if not any(other in rooms for rooms in LAYERS):
+                continue
+            below = layer_of(other) < layer_of(room)
+            same_top = layer_of(other) == layer_of(room) and layer_of(room) in (0, 3)
+            assert below or same_top, f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def test_no_rival_and_no_pickle_is_imported() -> None:
+    forbidden = {"transformers", "peft", "trl", "jsonschema", "pickle", "lessons", "tests", "numpy"}
+    for path in PACKAGE.rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports_of(path)} & forbidden, path
+        assert "eval(" not in path.read_text().replace("literal_eval(", "").replace(".eval()", ""), path

@@ -1,0 +1,233 @@
+"""The commands, as a user runs them: what they leave behind, and one line for bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import minifc
+from minifc import evaluate, train
+from minifc.cli import run_command
+
+QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
+
+
+def run(main, *argv: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main, list(argv))
+    return stopped.value.code
+
+
+def one_line_error(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
+    """Exactly one line on standard error, with all of `parts` in it."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def model_copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Ten conversations in OpenAI's shape."""
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    messages = [
+        {"role": "user", "content": "Add 1."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "1"},
+        {"role": "assistant", "content": "It is 1."},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"messages": messages, "tools": [tool]}) + "\n" for _ in range(10)))
+    return path
+
+
+def test_main_job_leaves_a_whole_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
+    folder = tmp_path / "run"
+    assert run(train.main, "--to", str(folder), *QUICK) == 0
+    printed = capsys.readouterr().out
+    assert "exact calls" in printed
+    assert str(folder) in printed
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "loss.png",
+        "report.md",
+        "adapter",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config["loop"]["max_steps"] == 2
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in steps if "loss" in record] == [1, 2]
+    assert "`<tool_call>`" in (folder / "report.md").read_text()
+    model, tokenizer = minifc.load_model(tiny), minifc.load_tokenizer(tiny)
+    minifc.load_adapter(model, tokenizer, folder / "adapter")
+
+    assert run(evaluate.main, "--adapter", str(folder / "adapter"), "--cases", "4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["exact"]["total"] == 2
+
+
+def test_own_data_in_the_courses_format(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(train.main, "--data", str(rows), "--format", "course", "--to", str(tmp_path / "run"), "--epochs", "1") == 0
+    )
+    printed = capsys.readouterr().out
+    assert "new tokens: <tools> </tools> <tool_call> </tool_call> <tool_response> </tool_response>\n" in printed
+    assert "bits per byte" in printed
+
+
+def test_an_interrupted_run_goes_on(rows: Path, tmp_path: Path) -> None:
+    common = ["--data", str(rows), "--max-steps", "4", "--save-every", "2"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(train.main, *common, "--to", str(whole)) == 0
+
+    stopped = []
+
+    def crash(*_: object) -> None:
+        stopped.append(True)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "save_adapter", crash)
+        patch.setattr("minifc.tuning.loop.evaluate_loss", crash)
+        assert run(train.main, *common, "--to", str(broken)) == 130
+    assert stopped
+    assert run(train.main, *common, "--to", str(broken), "--resume") == 0
+    a, b = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, broken))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["rows.json", "empty"]),
+        ("{nonsense", ["rows.json", "line 1"]),
+        ("[1]", ["row 1", "int"]),
+        ('[{"text": "x"}]', ["row 1", "messages"]),
+        ('[{"messages": [{"role": "critic", "content": "x"}]}]', ["row 1", "unknown role 'critic'"]),
+        ('[{"messages": [{"role": "user", "content": "x"}]}]', ["row 1", "nothing to learn"]),
+    ],
+)
+def test_bad_data_is_one_line_and_leaves_nothing(
+    content: str, parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.json").write_text(content)
+    folder = tmp_path / "run"
+    assert run(train.main, "--data", str(tmp_path / "rows.json"), "--to", str(folder)) == 2
+    one_line_error(capsys, *parts)
+    assert not folder.exists()
+
+
+def test_absent_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(train.main, "--data", str(tmp_path / "none.json")) == 2
+    one_line_error(capsys, "none.json", "cannot be read")
+    assert run(train.main, "--model", str(tmp_path / "none")) == 2
+    one_line_error(capsys, "no such folder")
+
+
+def test_outside_the_clone_the_default_models_absence_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minifc.hub._CLONE", tmp_path)
+    assert run(train.main) == 2
+    one_line_error(capsys, "weights/tiny", "clone", "--model")
+
+
+def break_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def break_architecture(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
+
+
+def break_weights(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def lose_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def break_shape(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.zeros(7)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def break_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (break_config, "config.json: not found"),
+        (break_architecture, "model_type is 'llama'"),
+        (break_weights, "model.safetensors: cut short"),
+        (lose_weights, "model.safetensors: not found"),
+        (break_shape, "model.norm.weight has shape [7]"),
+        (break_tokenizer, "tokenizer.json: not a tokenizer.json"),
+    ],
+)
+def test_a_damaged_model_is_one_line_and_leaves_nothing(
+    damage, part: str, model_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(model_copy)
+    assert run(train.main, "--model", str(model_copy), "--to", str(tmp_path / "run")) == 2
+    one_line_error(capsys, part)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["--lerning-rate", "1"], "did you mean --learning-rate?"),
+        (["--learning-rate", "fast"], "invalid float value"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0: must be above 0"),
+        (["--r", "0"], "rank r=0"),
+        (["--targets", "q_prj"], "'q_prj' is no linear layer"),
+        (["--tokens", "<tool>"], "--tokens <tool>: it never occurs"),
+        (["--length", "20"], "raise it"),
+        (["--format", "chatml"], "invalid choice"),
+        (["--device", "tpu"], "--device tpu"),
+        (["--resume"], "needs --to"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(
+    argv: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(train.main, *argv, "--cases", "2") == 2
+    one_line_error(capsys, part)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_in_use_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    assert run(train.main, "--to", str(tmp_path)) == 2
+    one_line_error(capsys, "not empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(minifc.MinifcError):
+        run_command(train.main, ["--debug", "--model", "nowhere"])
+
+
+@pytest.mark.parametrize("command", [train, evaluate])
+def test_help_has_an_example(command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.main, "--help") == 0
+    assert "example: python -m minifc." in capsys.readouterr().out

@@ -1,0 +1,332 @@
+"""Rows of data files to conversations and examples: three shapes, real rows, and errors that name the row."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minifc.errors import DataError
+from minifc.text.calls import Call, parse_calls, read_call
+from minifc.text.template import render
+from minifc.text.tokenizer import Tokenizer
+from minifc.tuning.data import Conversation, Example, audit, make_examples, read_conversations
+
+USER, MODEL = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
+NOW = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    """JSON Lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "rows.jsonl"
+
+
+# Shapes
+
+
+def test_openais_shape(file: Path, tagged_tiny: Tokenizer) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    messages = [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "12:00"},
+        MODEL,
+    ]
+    [row] = read_conversations(write(file, {"messages": messages, "tools": [{"type": "function", "function": NOW}]}))
+    assert (row.messages, row.tools, row.verbatim) == (messages, [NOW], False)
+    [example] = make_examples([row], tagged_tiny, "gemma", 1000).fitting
+    assert parse_calls(example.ids, tagged_tiny) == [Call("now", {})]
+
+
+def test_sharegpts_shape(file: Path, tagged_tiny: Tokenizer) -> None:
+    conversation = [
+        {"from": "human", "value": "What time is it?"},
+        {
+            "from": "function_call",
+            "value": '[{"name": "now", "arguments": {}}, {"name": "now", "arguments": {"tz": 1}}]',
+        },
+        {"from": "observation", "value": "12:00"},
+        {"from": "gpt", "value": "Noon."},
+    ]
+    [row] = read_conversations(write(file, {"conversations": conversation, "tools": json.dumps([NOW])}))
+    assert (row.tools, row.verbatim) == ([NOW], False)
+    assert [message["role"] for message in row.messages] == ["human", "assistant", "observation", "gpt"]
+    [example] = make_examples([row], tagged_tiny, "gemma", 1000).fitting
+    assert parse_calls(example.ids, tagged_tiny) == [Call("now", {}), Call("now", {"tz": 1})]
+
+
+def test_sharegpts_shape_with_tags_in_the_text(file: Path) -> None:
+    """As hermes-function-calling-v1 has it: no field for the tools."""
+    turns = [("system", "<tools></tools>"), ("human", "a"), ("gpt", "<tool_call>{}</tool_call>"), ("tool", "b")]
+    [row] = read_conversations(write(file, {"conversations": [{"from": who, "value": text} for who, text in turns]}))
+    assert row.verbatim
+    assert row.messages == [{"role": who, "content": text} for who, text in turns]
+
+
+def test_the_courses_shape(course_rows: list[tuple[list[dict[str, Any]], str]], file: Path, tagged: Tokenizer) -> None:
+    """The course's rows, read from a file, become its ids."""
+    rows = read_conversations(write(file, *({"conversations": messages} for messages, _ in course_rows)))
+    examples = make_examples(rows, tagged, "course", 10_000)
+    texts = [text for _, text in course_rows]
+    assert [example.ids for example in examples.fitting] == [tagged.encode(text, control_tokens=True) for text in texts]
+    assert [example.source for example in examples.fitting] == [f"{file}, row 1", f"{file}, row 2"]
+    found = audit(rows, "course")
+    assert found.tags == Counter({tag: sum(text.count(tag) for text in texts) for tag in found.tags})
+    assert set(found.tags) == {
+        f"<{slash}{name}>" for name in ("tools", "think", "tool_call", "tool_response") for slash in ("", "/")
+    }
+    assert found.unknown == Counter()
+
+
+@pytest.mark.parametrize("layout", ["lines", "list", "indented list", "blank lines", "one object"])
+def test_json_and_json_lines(file: Path, layout: str) -> None:
+    row = {"messages": [USER, MODEL]}
+    line = json.dumps(row)
+    file.write_text(
+        {
+            "lines": f"{line}\n{line}\n{line}",
+            "list": json.dumps([row] * 3),
+            "indented list": json.dumps([row] * 3, indent=2),
+            "blank lines": f"\n{line}\n\n{line}\n{line}\n\n",
+            "one object": json.dumps(row, indent=2),
+        }[layout],
+        encoding="utf-8",
+    )
+    rows = read_conversations(file)
+    assert [row.messages for row in rows] == [[USER, MODEL]] * (1 if layout == "one object" else 3)
+    assert [row.source for row in rows] == [f"{file}, row {number}" for number in range(1, len(rows) + 1)]
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
+def test_only_a_line_break_ends_a_json_line(file: Path, character: str) -> None:
+    """JSON allows these inside a string as they are, and Python's splitlines breaks at them."""
+    text = f"one{character}two"
+    rows = read_conversations(write(file, *[{"messages": [{"role": "user", "content": text}, MODEL]}] * 2))
+    assert [row.messages[0]["content"] for row in rows] == [text, text]
+
+
+def test_a_row_without_tools_may_say_so(file: Path) -> None:
+    for tools in ([], "[]", "", None):
+        [row] = read_conversations(write(file, {"messages": [USER, MODEL], "tools": tools}))
+        assert list(row.tools) == []
+
+
+# Real rows: 300 conversations, most with tools
+
+
+@pytest.fixture(scope="module")
+def glaive(shared: Path) -> list[dict[str, Any]]:
+    """The file as JSON, for counting without our reader."""
+    return json.loads((shared / "data" / "glaive" / "glaive_toolcall_en_demo.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def glaive_rows(shared: Path) -> list[Conversation]:
+    return read_conversations(shared / "data" / "glaive" / "glaive_toolcall_en_demo.json")
+
+
+def count(glaive: list[dict[str, Any]], role: str) -> int:
+    return sum(message["from"] == role for row in glaive for message in row["conversations"])
+
+
+def test_glaive_is_read_whole(glaive: list[dict[str, Any]], glaive_rows: list[Conversation]) -> None:
+    assert len(glaive_rows) == len(glaive) == 300
+    assert [len(row.messages) for row in glaive_rows] == [len(row["conversations"]) for row in glaive]
+    assert [list(row.tools) for row in glaive_rows] == [json.loads(row["tools"] or "[]") for row in glaive]
+    assert not any(row.verbatim for row in glaive_rows)
+
+
+def test_glaives_audit(glaive: list[dict[str, Any]], glaive_rows: list[Conversation]) -> None:
+    """One pair of tags for each call, result and list of tools; nobody thinks aloud in these rows."""
+    number = {
+        "tools": sum(bool(json.loads(row["tools"] or "[]")) for row in glaive),
+        "tool_call": count(glaive, "function_call"),
+        "tool_response": count(glaive, "observation"),
+    }
+    expected = {f"<{slash}{name}>": times for name, times in number.items() for slash in ("", "/")}
+    found = audit(glaive_rows, "gemma")
+    assert found.tags == expected
+    assert found.unknown == Counter()
+    # The course's format puts its sentence about <think> beneath every list of tools.
+    thoughts = dict.fromkeys(("<think>", "</think>"), number["tools"])
+    assert audit(glaive_rows, "course").tags == expected | thoughts
+
+
+@pytest.mark.parametrize("format", ["course", "gemma"])
+def test_glaives_calls(
+    glaive: list[dict[str, Any]], glaive_rows: list[Conversation], tagged: Tokenizer, format: Any
+) -> None:
+    """Every function_call, and nothing else, is a call in the rendered ids."""
+    examples = make_examples(glaive_rows, tagged, format, 10**6)
+    assert (len(examples.fitting), examples.too_long) == (300, [])
+    got = [parse_calls([id_ for id_, on in zip(e.ids, e.mask, strict=True) if on], tagged) for e in examples.fitting]
+    expected = [
+        [read_call(message["value"]) for message in row["conversations"] if message["from"] == "function_call"]
+        for row in glaive
+    ]
+    assert got == expected
+    assert sum(map(len, got)) == count(glaive, "function_call") == 211
+
+
+def test_glaives_model_turns_all_end_supervised(
+    glaive: list[dict[str, Any]], glaive_rows: list[Conversation], tagged_tiny: Tokenizer
+) -> None:
+    end = tagged_tiny.end_of_turn_id
+    for row, example in zip(glaive, make_examples(glaive_rows, tagged_tiny, "gemma", 10**6).fitting, strict=True):
+        learned = sum(on and id_ == end for id_, on in zip(example.ids, example.mask, strict=True))
+        assert learned == sum(message["from"] in ("gpt", "function_call") for message in row["conversations"])
+        assert example.ids.count(tagged_tiny.bos_id) == 1
+
+
+# Examples
+
+
+def test_a_long_conversation_is_reported_and_never_cut(tagged_tiny: Tokenizer) -> None:
+    rows = [Conversation([USER, {**MODEL, "content": "Noon. " * times}], source=f"row {times}") for times in (1, 50, 2)]
+    lengths = [len(render(row.messages, tagged_tiny, format="gemma").ids) for row in rows]
+    examples = make_examples(rows, tagged_tiny, "gemma", lengths[2])
+    assert [(example.source, len(example.ids)) for example in examples.fitting] == [
+        ("row 1", lengths[0]),
+        ("row 2", lengths[2]),
+    ]
+    assert [(example.source, len(example.ids)) for example in examples.too_long] == [("row 50", lengths[1])]
+
+
+def test_an_example_is_the_rendered_conversation(tagged_tiny: Tokenizer) -> None:
+    row = Conversation([USER, MODEL], [NOW], source="here")
+    rendered = render(row.messages, tagged_tiny, row.tools, "course")
+    [example] = make_examples([row], tagged_tiny, "course", 1000).fitting
+    assert example == Example(rendered.ids, rendered.mask, "here")
+
+
+def test_audit_names_a_misspelled_tag(file: Path) -> None:
+    """The notebook registered `<tool_reponse>`; a row that holds such a tag is told apart (FAILURES.md, 15)."""
+    messages = [{"role": "human", "content": "a"}, {"role": "tool", "content": "<tool_reponse>b</tool_reponse>"}]
+    found = audit(read_conversations(write(file, {"conversations": messages})), "course")
+    assert found.unknown == Counter({"<tool_reponse>": 1})
+    assert found.tags == Counter()
+
+
+def test_audit_counts_tokens_it_is_asked_about(file: Path) -> None:
+    """So that one which never occurs can be named before training."""
+    messages = [{"role": "human", "content": "<plan>a</plan> <plan>"}]
+    found = audit(read_conversations(write(file, {"conversations": messages})), "course", ["<plan>", "<absent>"])
+    assert found.tags == Counter({"<plan>": 2})
+
+
+# Errors
+
+
+@pytest.mark.parametrize("content", ["", " \n\n", "[]"])
+def test_a_file_without_rows(file: Path, content: str) -> None:
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=f"{re.escape(str(file))}.*empty"):
+        read_conversations(file)
+
+
+def test_a_file_that_is_not_there(file: Path) -> None:
+    for path in (file, file.parent):
+        with pytest.raises(DataError, match=f"{re.escape(str(path))}: cannot be read"):
+            read_conversations(path)
+
+
+def test_a_file_that_is_not_text(file: Path) -> None:
+    file.write_bytes(b'{"messages": "\xff"}')
+    with pytest.raises(DataError, match="not UTF-8 text at byte 14"):
+        read_conversations(file)
+
+
+@pytest.mark.parametrize("bad", ["not json", '{"messages": [', "[" * 100_000, "{'messages': []}"])
+def test_a_line_that_is_not_json(file: Path, bad: str) -> None:
+    file.write_text(json.dumps({"messages": [USER, MODEL]}) + f"\n\n{bad}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"{re.escape(str(file))}, line 3: .*JSON"):
+        read_conversations(file)
+
+
+def learn_from(file: Path, tokenizer: Tokenizer, with_audit: bool) -> None:
+    rows = read_conversations(file)
+    if with_audit:
+        audit(rows, "gemma")
+    make_examples(rows, tokenizer, "gemma", 1000)
+
+
+def complaint(file: Path, bad: Any, tokenizer: Tokenizer, with_audit: bool = True) -> str:
+    """A good row, then a bad one: what whoever finds it says, be it reading, audit or rendering."""
+    file.write_text("\n".join(map(json.dumps, ({"messages": [USER, MODEL]}, bad))), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        learn_from(file, tokenizer, with_audit)
+    return str(caught.value)
+
+
+CALLING = {"role": "assistant", "content": None, "tool_calls": [{"name": "now", "arguments": {}}]}
+HUMAN, GPT = {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}
+BAD_ROWS: dict[str, Any] = {
+    "a number": 5,
+    "null": None,
+    "a list": [USER, MODEL],
+    "no messages": {"text": "rendered already"},
+    "no message": {"messages": []},
+    "messages a string": {"messages": "hello"},
+    "messages of strings": {"messages": ["hello"]},
+    "an unknown role": {"messages": [USER, {"role": "wizard", "content": "x"}]},
+    "an unknown role in ShareGPT": {"conversations": [HUMAN, {"from": "wizard", "value": "x"}]},
+    "an unknown field": {"messages": [USER, {**MODEL, "calls": []}]},
+    "no role": {"messages": [USER, {"content": "x"}]},
+    "no content": {"messages": [USER, {"role": "assistant"}]},
+    "no value": {"conversations": [HUMAN, {"from": "gpt"}]},
+    "a number for content": {"messages": [{"role": "user", "content": 5}, MODEL]},
+    "a number for value": {"conversations": [{"from": "human", "value": 5}, GPT]},
+    "a late system message": {"messages": [USER, {"role": "system", "content": "x"}, MODEL]},
+    "a system message alone": {"messages": [{"role": "system", "content": "x"}]},
+    "a system message before the model": {"messages": [{"role": "system", "content": "x"}, MODEL]},
+    "nothing to learn from": {"messages": [USER]},
+    "nothing to learn from either": {"conversations": [HUMAN, {"from": "observation", "value": "x"}]},
+    "tools that are no JSON": {"messages": [USER, MODEL], "tools": "[{"},
+    "tools an object": {"messages": [USER, MODEL], "tools": NOW},
+    "tools a number": {"messages": [USER, MODEL], "tools": 5},
+    "a tool without name": {"messages": [USER, MODEL], "tools": [{"description": "x"}]},
+    "a tool that is null": {"messages": [USER, MODEL], "tools": [None]},
+    "parameters a list": {"messages": [USER, CALLING], "tools": [{"name": "now", "parameters": []}]},
+    "a call that is no JSON": {"conversations": [HUMAN, {"from": "function_call", "value": "now("}], "tools": "[]"},
+    "a call that is a string": {"conversations": [HUMAN, {"from": "function_call", "value": '"now"'}], "tools": "[]"},
+    "a call that is null": {"conversations": [HUMAN, {"from": "function_call", "value": None}], "tools": "[]"},
+    "a call without name": {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}], "tools": "[]"},
+    "tool_calls of strings": {"messages": [USER, {**CALLING, "tool_calls": ["now"]}]},
+    "tool_calls an object": {"messages": [USER, {**CALLING, "tool_calls": {"name": "now"}}]},
+    "a tool result that JSON does not have": {"messages": [USER, MODEL, {"role": "tool", "content": float("nan")}]},
+    "calls beside verbatim text": {"conversations": [USER, {**CALLING, "content": "x"}]},
+    "half a surrogate pair": {"messages": [{"role": "user", "content": "\ud83d"}, MODEL]},
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_bad_row_is_named(file: Path, tagged_tiny: Tokenizer, name: str) -> None:
+    for with_audit in (True, False):
+        assert complaint(file, BAD_ROWS[name], tagged_tiny, with_audit).startswith(f"{file}, row 2: ")
+
+
+WORDLESS = r"object has no attribute|object is not iterable|row 2: '\w+'$"
+
+
+@pytest.mark.parametrize(
+    "name", ["tools an object", "tools a number", "a tool that is null", "a call that is null", "no value"]
+)
+def test_a_bad_row_is_explained(file: Path, tagged_tiny: Tokenizer, name: str) -> None:
+    """In words for the one who has the file, not Python's about its own objects."""
+    assert not re.search(WORDLESS, complaint(file, BAD_ROWS[name], tagged_tiny))
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}, {"properties": None}])
+def test_a_tool_without_parameters_is_no_error(file: Path, tagged_tiny: Tokenizer, parameters: Any) -> None:
+    """APIs write such tools as they like; a call of one is rendered as any other."""
+    row = {"messages": [USER, CALLING], "tools": [{"name": "now", "parameters": parameters}]}
+    [example] = make_examples(read_conversations(write(file, row)), tagged_tiny, "gemma", 1000).fitting
+    assert parse_calls(example.ids, tagged_tiny) == [Call("now", {})]
