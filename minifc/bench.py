@@ -30,6 +30,7 @@ from minifc.tuning.loop import LoopConfig
 from minifc.tuning.lora import LoraConfig
 
 SEEDS = (0, 1, 2)
+CASES = 400
 TAUGHT = "LoRA with new tokens"
 SHARES = ("exact", "false_refusals", "false_calls", "readable")
 
@@ -52,7 +53,7 @@ def held_out() -> list[dict[str, Any]]:
     def ask(name: str, seed: int | None, model: Gemma, tokenizer: Tokenizer, worked: Sequence[toy.Case] = ()) -> None:
         for unseen in (False, True):
             for test_seed in SEEDS:
-                exam = ToyExam(toy.held_out_cases(400, test_seed, unseen))
+                exam = ToyExam(toy.held_out_cases(CASES, test_seed, unseen))
                 score = exam.sit(f"{name}, test {test_seed}", model, tokenizer, worked).score
                 what = {"model": name, "seed": seed, "test_seed": test_seed, "unseen_frames": unseen}
                 results.append(what | asdict(score))

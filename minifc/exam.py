@@ -18,7 +18,7 @@ from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
 
-BATCH = 100
+BATCH = 32
 MAX_NEW_TOKENS = 128
 
 

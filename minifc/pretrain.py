@@ -85,12 +85,6 @@ def build_tokenizer(folder: Path) -> Tokenizer:
     data["decoder"] = json.loads(decoder.__getstate__())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK,
-        "clean_up_tokenization_spaces": False,
-    }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return load_tokenizer(folder)
 
 
@@ -148,6 +142,9 @@ def chat_example(tokenizer: Tokenizer, rng: random.Random) -> Example:
     return Example(rendered.ids, rendered.mask)
 
 
+STAGES = (("text", TEXT, text_example), ("chat", CHAT, chat_example))
+
+
 def new_model(vocab_size: int, seed: int) -> Gemma:
     """A Gemma-2 with random weights."""
     config: GemmaConfig = config_from_dict(
@@ -176,7 +173,7 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
     tokenizer = build_tokenizer(work / "tokenizer")
     model = new_model(tokenizer.size, seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.size} ids")
-    for stage, config, make in (("text", TEXT, text_example), ("chat", CHAT, chat_example)):
+    for stage, config, make in STAGES:
         result = work / stage / "model.safetensors"
         if result.is_file():
             print(f"stage {stage}: done before")
@@ -191,14 +188,12 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
         save_file(model.state_dict(), result)
     model.to(torch.bfloat16)
     records: list[dict[str, Any]] = []
-    for stage in ("text", "chat"):
+    for stage, _, _ in STAGES:
         done = records[-1]["step"] if records else 0
         lines = (work / f"{stage}.jsonl").read_text().splitlines()
         records += [record | {"step": done + record["step"]} for record in map(json.loads, lines)]
     with whole_folder(to) as temporary:
         save_model(model, tokenizer, temporary)
-        settings = (work / "tokenizer" / "tokenizer_config.json").read_bytes()
-        (temporary / "tokenizer_config.json").write_bytes(settings)
         draw_loss(records, temporary / "loss.png")
 
 

@@ -120,7 +120,12 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     states, metrics_path = folder / "states", folder / "metrics.jsonl"
     forget_after(metrics_path, latest_step(states))
     with JsonLines(metrics_path) as metrics:
-        train(model, examples, loop, evaluation, metrics, states)
+
+        def log(record: dict[str, Any]) -> None:
+            metrics(record)
+            watch(record)
+
+        train(model, examples, loop, evaluation, log, states)
     save_adapter(model, tokenizer, folder / "adapter", run.model)
     shutil.rmtree(states, ignore_errors=True)
     exam.sit("after", model, tokenizer)

@@ -108,7 +108,9 @@ def _shards(folder: Path) -> list[Path]:
     for shard in shards:
         if not shard.is_file():
             if list(folder.glob("pytorch_model*.bin")):
-                raise CheckpointError(f"{folder}: only pickled .bin weights, which can run code; minifc reads safetensors")
+                raise CheckpointError(
+                    f"{folder}: only pickled .bin weights, which can run code; minifc reads safetensors"
+                )
             raise CheckpointError(f"{shard}: not found; download the model again")
     return shards
 

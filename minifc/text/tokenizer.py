@@ -17,11 +17,13 @@ import sentencepiece
 import tokenizers
 
 from minifc.errors import TokenizerError
+from minifc.files import read_json
 
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
 START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
 # Gemma's own control tokens by name: its files flag only some of them as special.
 _CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|unused\d+)>|\[@BOS@\]")
+SETTINGS = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
 _UNUSED = re.compile(r"<unused\d+>")
 
@@ -187,8 +189,16 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 class Tokenizer:
     """Both kinds of file behind one interface, with the same ids."""
 
-    def __init__(self, backend: _Backend, added: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, backend: _Backend, added: dict[str, int] | None = None, settings: dict[str, Any] | None = None
+    ) -> None:
         self._backend = backend
+        # What transformers wants to know about the file; saved with it, so that AutoTokenizer reads the folder.
+        self.settings = settings or {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK,
+            "clean_up_tokenization_spaces": False,
+        }  # fmt: skip
         self.control = dict(backend.control)  # spelling -> id
         self.size = backend.size
         self.added: dict[str, int] = {}  # what add_tokens brought in
@@ -265,22 +275,25 @@ class Tokenizer:
             if not name or (name not in control and self._backend.has(name)):
                 what = "a piece of ordinary text" if name else "empty"
                 raise TokenizerError(f"{name!r} cannot be a control token: it is {what}")
-            if (id_ < size and old is None) or id_ > size or old in tokens.keys() - {name}:
+            free = id_ == size or old == name or (old is not None and _UNUSED.fullmatch(old))
+            if not free or old in tokens.keys() - {name}:
                 raise TokenizerError(f"{name} cannot have id {id_}: it is taken, or leaves a gap after {size - 1}")
             if old is not None:
                 del control[old]
             control[name] = id_
             size = max(size, id_ + 1)
         self.control, self.size = control, size
-        self.added |= tokens
+        self.added.update(tokens)
         self._index()
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer, added tokens included, as files that `load_tokenizer` reads."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self._backend.save(Path(folder), self.control)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._backend.save(folder, self.control)
+        (folder / SETTINGS).write_text(json.dumps(self.settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if self.added:
-            (Path(folder) / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
+            (folder / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -289,8 +302,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     for name, backend in (("tokenizer.json", _JsonBackend), ("tokenizer.model", _SentencePieceBackend)):
         if (path := folder / name).is_file():
             added = read_added_tokens(folder)
+            settings = read_json(folder / SETTINGS, TokenizerError) if (folder / SETTINGS).is_file() else None
             try:
-                return Tokenizer(backend(path), added)
+                return Tokenizer(backend(path), added, settings)
             except TokenizerError as error:
                 raise TokenizerError(f"{folder / ADDED_TOKENS if added else path}: {error}") from None
     raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")

@@ -10,34 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from minifc.errors import CheckpointError, OptionError
+from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
-from minifc.text.tokenizer import Tokenizer, read_added_tokens
-from minifc.tuning.lora import add_lora, fold_lora, lora_layers
+from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
+from minifc.tuning.lora import LoraLinear, fold_lora, freeze, inject, lora_layers
 from minifc.tuning.vocab import ExtendedVocabulary, extend, fold_vocabulary
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_WHOLE_TABLES = ("model.embed_tokens.", "lm_head.")
 _ROWS = "model.embed_tokens.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
-# What PEFT can express and minifc cannot run: refused by name unless it has a harmless value.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "bias": ("none", None),
-    "use_dora": (False, None),
-    "fan_in_fan_out": (False, None),
-    "modules_to_save": (None, []),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
-    "layers_to_transform": (None, []),
-    "exclude_modules": (None, []),
-    "target_parameters": (None, []),
-    "lora_bias": (False, None),
-}
+# Fields of PEFT's config that do not change what is computed, or that minifc reads. Any other one means
+# something minifc cannot run, unless it is empty or off; then it is refused by name.
+_UNDERSTOOD = {
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "peft_type",
+    "peft_version", "qalora_group_size", "r", "revision", "target_modules", "task_type",
+    "trainable_token_indices", "use_rslora",
+}  # fmt: skip
+_HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatron_core": ("megatron.core",)}
 
 
 def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
@@ -59,17 +54,20 @@ def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: s
     layers = dict(lora_layers(model))
     if not layers:
         raise OptionError("the model has no LoRA to save; call minifc.add_lora first")
-    first = next(iter(layers.values()))
+    settings = {(layer.r, layer.alpha, layer.dropout, layer.rslora) for layer in layers.values()}
+    if len(settings) > 1:
+        raise OptionError("layers with different LoRA settings cannot be saved as one adapter")
+    (r, alpha, dropout, rslora) = settings.pop()
     vocabulary = model.model.embed_tokens
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "r": first.r,
-        "lora_alpha": first.alpha,
-        "lora_dropout": first.dropout,
-        "use_rslora": first.rslora,
-        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in layers}),
+        "r": r,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "use_rslora": rslora,
+        "target_modules": _target_names(model, layers),
         "bias": "none",
         "inference_mode": True,
     }
@@ -89,37 +87,32 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     Raises CheckpointError for a folder that is incomplete or belongs to another model; the model is then untouched.
     """
     folder = Path(folder)
-    config = read_json(folder / CONFIG, CheckpointError)
-    if config.get("peft_type") != "LORA":
-        raise CheckpointError(
-            f"{folder / CONFIG}: peft_type is {config.get('peft_type')!r}; minifc loads LORA adapters"
-        )
-    for field, harmless in _UNSUPPORTED.items():
-        if (value := config.get(field)) not in (*harmless, None):
-            raise CheckpointError(f"{folder / CONFIG}: {field}={value!r} is not something minifc can run")
+    config = _read_config(folder / CONFIG)
     tensors = _read_tensors(folder / WEIGHTS)
     rows = tensors.pop(_ROWS, None)
-    ids = _token_ids(config)
-    _check(model, folder, tensors, rows, ids)
+    # PEFT by default writes the whole embedding and head beside the trained rows; the base has them.
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_WHOLE_TABLES)}
+    ids = _token_ids(config, folder)
+    layers = _check(model, folder, config, tensors, rows, ids)
 
     if rows is not None:
-        _add_named_tokens(tokenizer, folder, ids)
+        try:
+            tokenizer.register(_token_names(folder, ids))
+        except TokenizerError as error:
+            raise CheckpointError(f"{folder}: {error}; the adapter belongs to another model") from None
         extend(model, ids, rows)
-    targets = config["target_modules"]
-    generator = torch.get_rng_state()  # A is drawn and then overwritten: loading must not disturb the caller's seed
-    add_lora(
-        model,
-        config["r"],
-        config["lora_alpha"],
-        config.get("lora_dropout", 0.0),
-        targets,
-        bool(config.get("use_rslora")),
-    )
-    torch.set_rng_state(generator)
-    with torch.no_grad():
-        for name, layer in lora_layers(model):
-            layer.lora_A.weight.copy_(tensors[f"{name}.lora_A.weight"])
-            layer.lora_B.weight.copy_(tensors[f"{name}.lora_B.weight"])
+    for name in layers:
+        layer = inject(
+            model,
+            name,
+            config["r"],
+            config["lora_alpha"],
+            config.get("lora_dropout", 0.0),
+            config.get("use_rslora", False),
+        )
+        layer.lora_A.weight.data.copy_(tensors[f"{name}.lora_A.weight"])
+        layer.lora_B.weight.data.copy_(tensors[f"{name}.lora_B.weight"])
+    freeze(model)
 
 
 def merge(model: Gemma) -> None:
@@ -139,45 +132,76 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
 
 
-def _token_ids(config: dict[str, Any]) -> list[int]:
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_json(path, CheckpointError)
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise CheckpointError(f"{path}: peft_type is {kind!r}; minifc loads only LORA")
+    for field in ("r", "lora_alpha", "target_modules"):
+        if not config.get(field):
+            raise CheckpointError(f"{path}: {field} is missing")
+    for field, value in config.items():
+        if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):
+            raise CheckpointError(f"{path}: {field}={value!r} is not something minifc can run")
+    return config
+
+
+def _target_names(model: Gemma, layers: dict[str, LoraLinear]) -> list[str]:
+    """As short as they can be: `q_proj` if every q_proj has LoRA, full names otherwise."""
+    short = {name.rpartition(".")[2] for name in layers}
+    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, LoraLinear))]
+    plain = (name for name in linear if name not in layers and ".lora_" not in name and not name.endswith(".base"))
+    partial = {name.rpartition(".")[2] for name in plain} & short
+    return sorted((short - partial) | {name for name in layers if name.rpartition(".")[2] in partial})
+
+
+def _token_ids(config: dict[str, Any], folder: Path) -> list[int]:
     indices = config.get("trainable_token_indices") or []
     if isinstance(indices, dict):
         if set(indices) != {"embed_tokens"}:
-            raise CheckpointError(f"trainable_token_indices for {sorted(indices)}; minifc knows only embed_tokens")
+            raise CheckpointError(f"{folder}: trained rows of {sorted(indices)}; minifc knows only embed_tokens")
         indices = indices["embed_tokens"]
     return list(indices)
 
 
-def _check(model: Gemma, folder: Path, tensors: dict[str, Tensor], rows: Tensor | None, ids: list[int]) -> None:
-    """Raise before anything is changed, if this adapter does not fit this model."""
+def _check(
+    model: Gemma, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], rows: Tensor | None, ids: list[int]
+) -> list[str]:
+    """The layers that the adapter is for. Raises before anything is changed if it does not fit this model."""
     vocabulary = model.model.embed_tokens
     if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
         raise CheckpointError(f"{folder}: the model already has an adapter; load the base model again, or merge first")
-    E = model.config.hidden_size
+    E, other = model.config.hidden_size, "the adapter belongs to another model"
     if (rows is None) != (not ids) or (rows is not None and tuple(rows.shape) != (len(ids), E)):
-        raise CheckpointError(f"{folder}: rows for new tokens do not match {CONFIG} or the model's hidden size {E}")
-    new = [id_ for id_ in ids if id_ >= vocabulary.size]
-    if sorted(new) != list(range(vocabulary.size, vocabulary.size + len(new))):
-        raise CheckpointError(
-            f"{folder}: token ids {min(ids)}..{max(ids)} do not continue the model's {vocabulary.size}; "
-            "the adapter belongs to another model"
-        )
-    layers = {name: module for name, module in model.named_modules() if hasattr(module, "in_features")}
-    for name, tensor in tensors.items():
-        layer, _, matrix = name.removesuffix(".weight").rpartition(".")
-        side = {"lora_A": 1, "lora_B": 0}.get(matrix)
-        if side is None or layer not in layers:
-            raise CheckpointError(f"{folder}: {name} belongs to no layer of this model")
-        size = layers[layer].in_features if side else layers[layer].out_features
-        if tensor.shape[side] != size:
-            raise CheckpointError(
-                f"{folder}: {name} has shape {list(tensor.shape)}, but the layer has {size}; another base model?"
-            )
+        raise CheckpointError(f"{folder}: rows for new tokens do not match {CONFIG} or the hidden size {E}; {other}")
+    if rows is not None and vocabulary.head is not None:
+        raise CheckpointError(f"{folder}: new tokens need a tied embedding, and this model's head is its own")
+    new = sorted(id_ for id_ in ids if id_ >= vocabulary.size)
+    if new != list(range(vocabulary.size, vocabulary.size + len(new))):
+        raise CheckpointError(f"{folder}: token ids {new} do not continue the model's {vocabulary.size}; {other}")
+
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    layers = list(dict.fromkeys(name.rpartition(".lora_")[0] for name in tensors))
+    for name in layers:
+        if name not in linear:
+            raise CheckpointError(f"{folder}: {name} is no layer of this model; {other}")
+        shapes = {"A": (config["r"], linear[name].in_features), "B": (linear[name].out_features, config["r"])}
+        for matrix, shape in shapes.items():
+            tensor = tensors.get(f"{name}.lora_{matrix}.weight")
+            if tensor is None or tuple(tensor.shape) != shape:
+                found = "missing" if tensor is None else f"{list(tensor.shape)}"
+                raise CheckpointError(f"{folder}: lora_{matrix} of {name} is {found}, not {list(shape)}; {other}")
+    targets = config["target_modules"]
+    for target in targets if isinstance(targets, list) else []:
+        if not any(name == target or name.endswith("." + target) for name in layers):
+            raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
+    return layers
 
 
-def _add_named_tokens(tokenizer: Tokenizer, folder: Path, ids: list[int]) -> None:
-    """Register the adapter's tokens, by the names that the tokenizer beside it gives them."""
-    names = {id_: name for name, id_ in read_added_tokens(folder).items()}
+def _token_names(folder: Path, ids: list[int]) -> dict[str, int]:
+    """The names of the adapter's tokens, from the tokenizer beside it."""
+    added = read_added_tokens(folder) or load_tokenizer(folder).control
+    names = {id_: name for name, id_ in added.items()}
     if unnamed := [id_ for id_ in ids if id_ not in names]:
-        raise CheckpointError(f"{folder}: added_tokens.json does not name token {unnamed[0]}")
-    tokenizer.register({names[id_]: id_ for id_ in ids})
+        raise CheckpointError(f"{folder}: the tokenizer beside the adapter does not name token {unnamed[0]}")
+    return {names[id_]: id_ for id_ in ids}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -78,6 +79,8 @@ def train(
     checkpoints: a folder to save states into every `save_every` steps and to go on from.
     Raises TrainingError if there is nothing to train, and at a loss that is not finite.
     """
+    if not examples:
+        raise TrainingError("no examples to train on")
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise TrainingError("no parameter requires gradients; call minifc.add_lora first")
@@ -95,7 +98,7 @@ def train(
 
     first = 0
     if checkpoints is not None and (latest := latest_checkpoint(checkpoints)):
-        first = _restore(latest, trainable, optimizers, config)
+        first = _restore(latest, trainable, optimizers, scaler, config)
     bar = tqdm(total=steps, initial=first, unit="step", disable=not progress, dynamic_ncols=True)
     model.train()
     started = time.perf_counter()
@@ -121,6 +124,13 @@ def train(
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(list(trainable.values()), config.max_grad_norm)
+        if not half and not math.isfinite(norm):  # in fp16 the scaler skips such a step and scales less
+            raise TrainingError(f"step {step + 1}: the gradient is {float(norm)}; try a lower learning rate")
+        rows = [
+            p.grad.norm(dim=1).tolist()
+            for name, p in trainable.items()
+            if name.endswith(".rows") and p.grad is not None
+        ]
         for optimizer in optimizers:
             scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -128,7 +138,8 @@ def train(
 
         tokens_seen += sum(int((batch.documents >= 0).sum()) for batch in batches)
         speed = tokens_seen / (time.perf_counter() - started)
-        record = {"step": step + 1, "loss": loss, "learning_rate": rate, "gradient_norm": float(norm)}
+        record: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate, "gradient_norm": float(norm)}
+        record |= {"row_gradients": rows[0]} if rows else {}
         log(record | {"supervised": supervised, "tokens": tokens_seen, "tokens_per_second": round(speed, 1)})
         bar.update()
         bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
@@ -136,7 +147,7 @@ def train(
         if evaluation and (done or (config.eval_every and (step + 1) % config.eval_every == 0)):
             log({"step": step + 1, "eval_loss": evaluate_loss(model, evaluation, config)})
         if checkpoints is not None and not done and config.save_every and (step + 1) % config.save_every == 0:
-            _save(checkpoints, step + 1, trainable, optimizers, config)
+            _save(checkpoints, step + 1, trainable, optimizers, scaler, config)
     bar.close()
     model.eval()
 
@@ -220,13 +231,18 @@ def latest_step(folder: Path) -> int:
 
 
 def _save(
-    folder: Path, step: int, trainable: dict[str, nn.Parameter], optimizers: Optimizers, config: LoopConfig
+    folder: Path,
+    step: int,
+    trainable: dict[str, nn.Parameter],
+    optimizers: Optimizers,
+    scaler: torch.amp.GradScaler,
+    config: LoopConfig,
 ) -> None:
     """One folder per state, whole or not at all; the one before it is deleted afterwards."""
     tensors: dict[str, Tensor] = {f"parameter.{name}": p.detach().cpu() for name, p in trainable.items()}
     states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
     for name, parameter in trainable.items():
-        for key, value in states[parameter].items():
+        for key, value in states.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value).cpu().clone()
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -234,12 +250,20 @@ def _save(
     before = latest_checkpoint(folder)
     with whole_folder(folder / f"step-{step:06}") as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "config": _comparable(config)}, indent=1))
+        (temporary / "state.json").write_text(
+            json.dumps({"step": step, "config": _comparable(config), "scaler": scaler.state_dict()}, indent=1)
+        )
     if before is not None:
         shutil.rmtree(before)
 
 
-def _restore(folder: Path, trainable: dict[str, nn.Parameter], optimizers: Optimizers, config: LoopConfig) -> int:
+def _restore(
+    folder: Path,
+    trainable: dict[str, nn.Parameter],
+    optimizers: Optimizers,
+    scaler: torch.amp.GradScaler,
+    config: LoopConfig,
+) -> int:
     state = read_json(folder / "state.json", CheckpointError)
     now = _comparable(config)
     if changed := [name for name in now if now[name] != state["config"].get(name)]:
@@ -247,9 +271,14 @@ def _restore(folder: Path, trainable: dict[str, nn.Parameter], optimizers: Optim
         raise CheckpointError(
             f"{folder}: made with {name}={state['config'].get(name)!r}, not {now[name]!r}; resume with the same options"
         )
-    tensors = load_file(folder / "state.safetensors")
-    if missing := [name for name in trainable if f"parameter.{name}" not in tensors]:
-        raise CheckpointError(f"{folder}: holds no {missing[0]}; it belongs to another run")
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / 'state.safetensors'}: missing or cut short ({error})") from None
+    for name, parameter in trainable.items():
+        saved = tensors.get(f"parameter.{name}")
+        if saved is None or saved.shape != parameter.shape:
+            raise CheckpointError(f"{folder}: holds no {name} of shape {list(parameter.shape)}; it is of another run")
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[f"parameter.{name}"])
@@ -260,6 +289,7 @@ def _restore(folder: Path, trainable: dict[str, nn.Parameter], optimizers: Optim
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
+    scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])

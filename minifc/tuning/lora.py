@@ -50,9 +50,9 @@ class LoraLinear(nn.Module):
         self.scaling = alpha / (math.sqrt(r) if rslora else r)
         device = next(base.parameters()).device
         # fp32 whatever the base: in bf16 most updates of AdamW would be rounded away.
-        self.lora_A = nn.Linear(self.in_features, r, bias=False, device=device, dtype=torch.float32)
-        self.lora_B = nn.Linear(r, self.out_features, bias=False, device=device, dtype=torch.float32)
-        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
+        form = {"bias": False, "device": device, "dtype": torch.float32}
+        self.lora_A = nn.utils.skip_init(nn.Linear, self.in_features, r, **form)
+        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.out_features, **form)
         nn.init.zeros_(self.lora_B.weight)
         self._unmerged: Tensor | None = None  # the base weight while the change is merged into it
 
@@ -79,6 +79,12 @@ class LoraLinear(nn.Module):
             self._unmerged = self.base.weight.data
             self.base.weight.data = (self._unmerged.float() + self.delta()).to(self._unmerged.dtype)
 
+    def check_merge(self) -> None:
+        """Raise OptionError for a base whose weight is no plain matrix."""
+        if type(self.base) is not nn.Linear:
+            kind = type(self.base).__name__
+            raise OptionError(f"a {kind} weight cannot take up LoRA; merge into the unquantised model")
+
     def unmerge(self) -> None:
         """Back to the base weight, bit for bit."""
         if self._unmerged is not None:
@@ -101,10 +107,18 @@ def add_lora(
     """
     config = LoraConfig(r, alpha, dropout, tuple(targets), rslora)
     found = find_layers(model, config.targets)
-    for name, module in found.items():
-        _replace(model, name, LoraLinear(module, r, alpha, dropout, rslora))
+    for name in found:
+        nn.init.kaiming_uniform_(inject(model, name, r, alpha, dropout, rslora).lora_A.weight, a=math.sqrt(5))
     freeze(model)
     return list(found)
+
+
+def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rslora: bool) -> LoraLinear:
+    """Put a LoraLinear around the layer of this name, with B zero and A as the memory happens to be."""
+    module = model.get_submodule(name)
+    layer = LoraLinear(module, r, alpha, dropout, rslora).train(module.training)
+    _replace(model, name, layer)
+    return layer
 
 
 def find_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
@@ -145,7 +159,10 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
 
 def merge_lora(model: nn.Module) -> None:
     """Fold every change into its weight, for speed. `unmerge_lora` takes it back exactly."""
-    for _, layer in lora_layers(model):
+    layers = [layer for _, layer in lora_layers(model)]
+    for layer in layers:
+        layer.check_merge()  # all before the first: a refused merge leaves the model as it was
+    for layer in layers:
         layer.merge()
 
 

@@ -7,6 +7,7 @@ use. It stands for ids after the last one (`resize`), or takes over reserved `<u
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ def fold_vocabulary(model: Gemma) -> None:
     extended = model.model.embed_tokens
     if isinstance(extended, ExtendedVocabulary):
         base = extended.base
-        base.weight = nn.Parameter(extended.table())
+        base.weight = nn.Parameter(extended.table(), requires_grad=base.weight.requires_grad)
         model.model.embed_tokens = base
 
 
@@ -113,7 +114,10 @@ def _start(base: Vocabulary, tokenizer: Tokenizer, token: str, init: Init) -> Te
     if isinstance(init, str) and init != "pieces":
         raise OptionError(f"init={init!r}; it is 'mean', 'pieces' or a description for each token")
     text = init.get(token, token) if isinstance(init, Mapping) else token
-    return base.weight.data[tokenizer.encode(text)].float().mean(0)
+    pieces = tokenizer.encode(text)
+    if not pieces:
+        raise OptionError(f"the description of {token} is empty")
+    return base.weight.data[pieces].float().mean(0)
 
 
 class RowWatch:
@@ -121,6 +125,7 @@ class RowWatch:
 
     def __init__(self, model: Gemma, tokenizer: Tokenizer, examples: Sequence[Example]) -> None:
         vocabulary = model.model.embed_tokens
+        self.names: list[str] = []
         if not isinstance(vocabulary, ExtendedVocabulary):
             return
         self.rows, self.start = vocabulary.rows, vocabulary.rows.detach().clone()
@@ -129,14 +134,17 @@ class RowWatch:
         written = Counter(i for e in examples for i, mask in zip(e.ids, e.mask, strict=True) if mask)
         self.counts = [(read[id_], written[id_]) for id_ in vocabulary.ids]
         self.gradients = torch.zeros(len(vocabulary.ids), device=self.rows.device)
-        self.rows.register_hook(self._add)
 
-    def _add(self, gradient: Tensor) -> None:
-        self.gradients += gradient.norm(dim=1)
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Take in a record of the training loop."""
+        if self.names and "row_gradients" in record:
+            self.gradients += torch.tensor(record["row_gradients"], device=self.rows.device)
 
     def table(self) -> list[list[str]]:
         """A row per token: occurrences, occurrences learned from, sum of gradient norms, distance from the start."""
-        moved = (self.rows.detach() - self.start).norm(dim=1) / self.start.norm(dim=1)
         head = ["new token", "read", "written", "gradient", "moved"]
+        if not self.names:
+            return [head]
+        moved = (self.rows.detach() - self.start).norm(dim=1) / self.start.norm(dim=1)
         numbers = zip(self.names, self.counts, self.gradients.tolist(), moved.tolist(), strict=True)
         return [head, *([f"`{name}`", f"{r:,}", f"{w:,}", f"{g:.2g}", f"{m:.0%}"] for name, (r, w), g, m in numbers)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
@@ -104,6 +105,24 @@ def randomize() -> Callable[[nn.Module], None]:
             layer.lora_B.weight.data.normal_(std=0.2, generator=generator)
 
     return fill
+
+
+class Packed(nn.Module):
+    """A linear layer with another way to hold its weight, as a quantised one has."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.codes = nn.Parameter(linear.weight.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.codes)
+
+
+@pytest.fixture(scope="session")
+def packed() -> type[Packed]:
+    """packed(linear): the same function in a module that is no nn.Linear."""
+    return Packed
 
 
 @pytest.fixture(scope="session")

@@ -212,6 +212,24 @@ def test_loading_leaves_the_random_generator_alone(talker: Gemma, tokenizer: Tok
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_an_adapter_goes_onto_whatever_has_in_and_out_features(
+    tuned: Tuned,
+    talker: Gemma,
+    tokenizer: Tokenizer,
+    saved: Path,
+    packed: Callable[[nn.Linear], nn.Module],
+    tmp_path: Path,
+) -> None:
+    """As add_lora does, so that a quantised base can carry it; and it can be saved again from there."""
+    for block in talker.model.layers:
+        block.mlp.up_proj = packed(block.mlp.up_proj)
+    load_adapter(talker, tokenizer, saved)
+    assert torch.equal(logits_of(talker.eval(), tuned.text()), tuned.logits())
+    save_adapter(talker, tokenizer, tmp_path / "again")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
+
+
 def test_an_adapter_of_some_layers_only_comes_back(
     tune: Callable[..., Tuned], talker: Gemma, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
@@ -298,23 +316,59 @@ def test_pefts_adapter_loads_with_the_same_logits(
     assert near(logits_of(model.eval(), ids), logits_of(peft, ids))
 
 
-@pytest.mark.parametrize("whole_embedding", [False, True], ids=["rows only", "whole embedding"])
+@pytest.fixture
+def resize(base: Gemma2ForCausalLM, talker: Gemma, tokenizer: Tokenizer, tmp_path: Path) -> Callable[[Path], list[int]]:
+    """resize(folder): new tokens the usual way, in transformers; their ids. Its tokenizer goes into the folder."""
+
+    def resize_base(folder: Path) -> list[int]:
+        save_model(talker, tokenizer, tmp_path / "base")
+        theirs = AutoTokenizer.from_pretrained(tmp_path / "base")
+        theirs.add_special_tokens({"additional_special_tokens": TAGS})
+        theirs.save_pretrained(folder)
+        base.resize_token_embeddings(len(theirs), mean_resizing=False)
+        return theirs.convert_tokens_to_ids(TAGS)
+
+    return resize_base
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["rows only", "whole embedding"])
 def test_pefts_adapter_with_new_tokens_loads(
-    base: Gemma2ForCausalLM, talker: Gemma, tokenizer: Tokenizer, tmp_path: Path, near: Near, whole_embedding: bool
+    base: Gemma2ForCausalLM,
+    talker: Gemma,
+    tokenizer: Tokenizer,
+    resize: Callable[[Path], list[int]],
+    tmp_path: Path,
+    near: Near,
+    whole: bool,
 ) -> None:
-    """As PEFT and transformers leave it after a resize: with their tokenizer, and by default with the whole table."""
-    save_model(talker, tokenizer, tmp_path / "base")
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "base")
-    theirs.add_special_tokens({"additional_special_tokens": TAGS})
-    new = theirs.convert_tokens_to_ids(TAGS)
-    base.resize_token_embeddings(len(theirs), mean_resizing=False)
+    """As PEFT leaves it after a resize, by default with the whole table, twice."""
+    new = resize(tmp_path / "adapter")
     peft = peft_adapter(base, tmp_path / "adapter", trainable_token_indices={"embed_tokens": new})
-    peft.save_pretrained(tmp_path / "adapter", save_embedding_layers=whole_embedding)
-    theirs.save_pretrained(tmp_path / "adapter")
+    peft.save_pretrained(tmp_path / "adapter", save_embedding_layers=whole)
     load_adapter(talker, tokenizer, tmp_path / "adapter")
     ids = torch.tensor([[5, *new, 9, 10]])
     assert near(logits_of(talker.eval(), ids), logits_of(peft, ids))
     assert tokenizer.encode("".join(TAGS), control_tokens=True) == new
+
+
+def test_a_whole_table_without_trained_rows_is_not_dropped_silently(
+    base: Gemma2ForCausalLM,
+    talker: Gemma,
+    tokenizer: Tokenizer,
+    resize: Callable[[Path], list[int]],
+    tmp_path: Path,
+    near: Near,
+) -> None:
+    """Resized and saved, but its new rows named nowhere in the config: understood, or refused."""
+    new = resize(tmp_path / "adapter")
+    peft = peft_adapter(base, tmp_path / "adapter")
+    peft.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    try:
+        load_adapter(talker, tokenizer, tmp_path / "adapter")
+    except CheckpointError:
+        return
+    ids = torch.tensor([[5, *new, 9, 10]])
+    assert near(logits_of(talker.eval(), ids), logits_of(peft, ids))
 
 
 def test_a_pattern_of_targets_is_understood_or_refused(
@@ -370,7 +424,7 @@ def test_a_field_that_changes_the_computation_is_refused_by_name(
 
 def test_adapters_of_another_method_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
     edit(saved, peft_type="IA3")
-    assert_refused(talker, tokenizer, saved, "IA3")
+    assert_refused(talker, tokenizer, saved, "adapter_config.json")
 
 
 # --- damaged and foreign adapters: an error that names the folder, model and tokenizer as they were ---------------
@@ -391,10 +445,17 @@ def assert_refused(model: Gemma, tokenizer: Tokenizer, folder: Path, match: str 
     assert (tokenizer.control, tokenizer.size) == (control, size)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "added_tokens.json"])
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_missing_file_is_named(talker: Gemma, tokenizer: Tokenizer, saved: Path, name: str) -> None:
     (saved / name).unlink()
     assert_refused(talker, tokenizer, saved, name)
+
+
+def test_new_tokens_without_a_tokenizer_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
+    """Their names stand nowhere else."""
+    (saved / "added_tokens.json").unlink()
+    (saved / "tokenizer.json").unlink()
+    assert_refused(talker, tokenizer, saved)
 
 
 def test_a_missing_folder_is_named(talker: Gemma, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -459,9 +520,9 @@ def test_a_layer_without_its_matrices_is_refused(talker: Gemma, tokenizer: Token
 
 def test_rows_of_unequal_number_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path, tuned: Tuned) -> None:
     edit(saved, trainable_token_indices={"embed_tokens": tuned.ids[:2]})
-    assert_refused(talker, tokenizer, saved, "rows for new tokens")
+    assert_refused(talker, tokenizer, saved, "rows")
     edit(saved, trainable_token_indices=None)
-    assert_refused(talker, tokenizer, saved, "rows for new tokens")
+    assert_refused(talker, tokenizer, saved, "rows")
 
 
 def test_trained_rows_of_another_module_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:

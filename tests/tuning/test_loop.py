@@ -64,6 +64,7 @@ def test_the_schedule_warms_up_and_falls_as_a_cosine() -> None:
     for step in range(2, 10):
         assert rates[step] == pytest.approx((1 + math.cos(math.pi * (step - 2) / 8)) / 2)
     assert schedule(6, 10, 0.2) == pytest.approx(0.5)
+    assert [schedule(step, 15, 0.1) for step in (0, 1)] == [0.5, 1.0]  # a share of a step counts as one
     assert schedule(10, 10, 0.2) == pytest.approx(0.0)  # reached after the last step
 
 
@@ -379,8 +380,8 @@ def run_until(model: Gemma, examples: list[Example], config: LoopConfig, states:
 
 @pytest.fixture
 def states(fresh: Fresh, examples: list[Example], tmp_path: Path) -> Path:
-    """What a run that was interrupted in step 5 leaves: the state after step 3."""
-    run_until(prepare(fresh()), examples, LONG, tmp_path / "states", 5)
+    """What a run that was interrupted in step 8 leaves: the state after step 6."""
+    run_until(prepare(fresh()), examples, LONG, tmp_path / "states", 8)
     return tmp_path / "states"
 
 
@@ -414,10 +415,10 @@ def test_saving_states_changes_nothing(fresh: Fresh, examples: list[Example], tm
 
 def test_one_state_is_kept_and_it_is_small(states: Path, model: Gemma) -> None:
     """Trained numbers, two moments of each, and the generator; not the base model."""
-    assert [path.name for path in states.iterdir()] == ["step-000003"]
-    assert {path.name for path in (states / "step-000003").iterdir()} == {"state.json", "state.safetensors"}
+    assert [path.name for path in states.iterdir()] == ["step-000006"]
+    assert {path.name for path in (states / "step-000006").iterdir()} == {"state.json", "state.safetensors"}
     numbers = sum(tensor.numel() for tensor in trained(prepare(model)).values())
-    assert (states / "step-000003" / "state.safetensors").stat().st_size < 3 * 4 * numbers + 30_000
+    assert (states / "step-000006" / "state.safetensors").stat().st_size < 3 * 4 * numbers + 30_000
 
 
 @pytest.mark.parametrize(
@@ -449,7 +450,7 @@ def test_how_often_to_look_and_save_may_change(
 @pytest.mark.parametrize("r", [1, 8])
 def test_a_state_of_another_rank_is_refused(model: Gemma, examples: list[Example], states: Path, r: int) -> None:
     prepare(model, r=r)
-    with pytest.raises(CheckpointError, match="step-000003"):
+    with pytest.raises(CheckpointError, match="step-000006"):
         run(model, examples, LONG, checkpoints=states)
 
 
@@ -464,7 +465,7 @@ def test_a_state_without_some_layers_is_refused(model: Gemma, examples: list[Exa
 @pytest.mark.parametrize("damage", ["cut short", "missing"])
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
 def test_a_damaged_state_is_named(model: Gemma, examples: list[Example], states: Path, name: str, damage: str) -> None:
-    path = states / "step-000003" / name
+    path = states / "step-000006" / name
     if damage == "missing":
         path.unlink()
     else:
@@ -510,8 +511,8 @@ def test_a_save_that_fails_leaves_the_state_before_it(
 
 
 def test_what_a_killed_save_leaves_behind_is_no_state(states: Path) -> None:
-    (states / ".step-000006.x1y2").mkdir()
-    assert latest_checkpoint(states) == states / "step-000003"
+    (states / ".step-000009.x1y2").mkdir()
+    assert latest_checkpoint(states) == states / "step-000006"
     assert latest_checkpoint(states / "nowhere") is None
 
 

@@ -28,18 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 Randomize = Callable[[nn.Module], None]
 Near = Callable[[Tensor, Tensor], bool]
-
-
-class Packed(nn.Module):
-    """A linear layer with another way to hold its weight, as a quantised one has."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.codes = nn.Parameter(linear.weight.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.codes)
+Packed = Callable[[nn.Linear], nn.Module]
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -250,8 +239,10 @@ def test_a_bf16_base_takes_up_the_change_in_fp32() -> None:
     assert torch.equal(base.weight, W)
 
 
-def test_anything_with_in_and_out_features_takes_lora(model: Gemma, ids: Tensor, randomize: Randomize) -> None:
-    model.model.layers[1].mlp.up_proj = Packed(model.model.layers[1].mlp.up_proj)
+def test_anything_with_in_and_out_features_takes_lora(
+    model: Gemma, ids: Tensor, randomize: Randomize, packed: Packed
+) -> None:
+    model.model.layers[1].mlp.up_proj = packed(model.model.layers[1].mlp.up_proj)
     before = model(ids)
     assert "model.layers.1.mlp.up_proj" in add_lora(model, targets=("up_proj",))
     assert torch.equal(model.eval()(ids), before)
@@ -259,8 +250,8 @@ def test_anything_with_in_and_out_features_takes_lora(model: Gemma, ids: Tensor,
     assert not torch.equal(model(ids), before)
 
 
-def test_merging_into_another_kind_of_weight_is_refused_by_name(model: Gemma) -> None:
-    model.model.layers[1].mlp.up_proj = Packed(model.model.layers[1].mlp.up_proj)
+def test_merging_into_another_kind_of_weight_is_refused_by_name(model: Gemma, packed: Packed) -> None:
+    model.model.layers[1].mlp.up_proj = packed(model.model.layers[1].mlp.up_proj)
     add_lora(model, targets=("up_proj",))
     with pytest.raises(OptionError, match="Packed"):
         merge_lora(model)
@@ -268,9 +259,9 @@ def test_merging_into_another_kind_of_weight_is_refused_by_name(model: Gemma) ->
         fold_lora(model)
 
 
-def test_a_refused_merge_leaves_the_model_as_it_was(model: Gemma, randomize: Randomize) -> None:
+def test_a_refused_merge_leaves_the_model_as_it_was(model: Gemma, randomize: Randomize, packed: Packed) -> None:
     """Half merged, the first layers would silently stop learning."""
-    model.model.layers[1].mlp.up_proj = Packed(model.model.layers[1].mlp.up_proj)
+    model.model.layers[1].mlp.up_proj = packed(model.model.layers[1].mlp.up_proj)
     add_lora(model, targets=("up_proj",))
     randomize(model)
     before = weights(model)

@@ -279,6 +279,7 @@ def test_the_watch_counts_occurrences_gradients_and_movement(talker: Gemma, toke
     for batch in pack(examples, 1, 4):
         rows.grad = None
         batch_loss(talker, batch).backward()
+        watch({"row_gradients": rows.grad.norm(dim=1).tolist()})
         total += rows.grad.norm(dim=1)
     rows.data[0] *= 1.5
     head, *table = watch.table()
