@@ -81,7 +81,10 @@ def test_own_data_in_the_courses_format(rows: Path, tmp_path: Path, capsys: pyte
         run(train.main, "--data", str(rows), "--format", "course", "--to", str(tmp_path / "run"), "--epochs", "1") == 0
     )
     printed = capsys.readouterr().out
-    assert "new tokens: <tools> </tools> <tool_call> </tool_call> <tool_response> </tool_response>\n" in printed
+    assert (
+        "new tokens: <tools> </tools> <think> </think> <tool_call> </tool_call> <tool_response> </tool_response>\n"
+        in printed
+    )
     assert "bits per byte" in printed
 
 
@@ -197,7 +200,7 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--lerning-rate", "1"], "did you mean --learning-rate?"),
         (["--learning-rate", "fast"], "invalid float value"),
         (["--learning-rate", "-1"], "--learning-rate -1.0: must be above 0"),
-        (["--r", "0"], "rank r=0"),
+        (["--r", "0"], "--r 0: the rank must be at least 1"),
         (["--targets", "q_prj"], "'q_prj' is no linear layer"),
         (["--tokens", "<tool>"], "--tokens <tool>: it never occurs"),
         (["--length", "20"], "raise it"),

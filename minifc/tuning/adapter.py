@@ -91,6 +91,8 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     tensors = _read_tensors(folder / WEIGHTS)
     rows = tensors.pop(_ROWS, None)
     # PEFT by default writes the whole embedding and head beside the trained rows; the base has them.
+    if rows is None and (whole := [name for name in tensors if name.startswith(_WHOLE_TABLES)]):
+        raise CheckpointError(f"{folder}: it holds {whole[0]}, a whole table, which minifc does not train or load")
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_WHOLE_TABLES)}
     ids = _token_ids(config, folder)
     layers = _check(model, folder, config, tensors, rows, ids)
@@ -180,7 +182,7 @@ def _check(
     if new != list(range(vocabulary.size, vocabulary.size + len(new))):
         raise CheckpointError(f"{folder}: token ids {new} do not continue the model's {vocabulary.size}; {other}")
 
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    linear: dict[str, Any] = {name: module for name, module in model.named_modules() if hasattr(module, "in_features")}
     layers = list(dict.fromkeys(name.rpartition(".lora_")[0] for name in tensors))
     for name in layers:
         if name not in linear:
