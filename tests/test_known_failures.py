@@ -1,7 +1,7 @@
 """Failures that users of the course, transformers, PEFT and TRL have met, and what minifc does instead.
 
-One test per failure. Each was seen to fail with its defence taken out; the comment under its name says
-how (`without:`). Numbers are those of the project's list; 14 and 24 wait for the hub and the course's recipe.
+One test per failure. The comment under its name says which defence it is about, and so what to take out to
+see it fail (`without:`). Numbers are those of the project's list; 14 and 24 wait for the hub and the course's recipe.
 """
 
 import json
