@@ -18,8 +18,8 @@ from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
 
-BATCH = 32
-MAX_NEW_TOKENS = 128
+BATCH = 16
+MAX_NEW_TOKENS = 192
 
 
 @dataclass(frozen=True)

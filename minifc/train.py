@@ -63,7 +63,7 @@ class RunConfig:
 
 # Values that differ from the dataclasses' defaults: for the embedded model, and for real ones.
 RECIPES: dict[str, dict[str, Any]] = {
-    "tiny": {"max_steps": 300, "rows": 3, "length": 640, "learning_rate": 2e-3, "dtype": "float32"},
+    "tiny": {"max_steps": 300, "rows": 2, "length": 896, "learning_rate": 2e-3, "dtype": "float32"},
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
 }
 WORLD_SIZE = 5000  # conversations generated for the embedded model

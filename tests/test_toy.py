@@ -10,6 +10,7 @@ from minifc import pretrain, toy
 from minifc.text.calls import write_json
 from minifc.text.template import TOOLS_INTRODUCTION
 from minifc.text.tokenizer import load_tokenizer
+from minifc.toy import words, world
 from minifc.train import WORLD_SIZE
 from minifc.tuning.loop import LoopConfig, _steps
 
@@ -20,13 +21,13 @@ def words_of(text: str) -> set[str]:
 
 def assert_no_test_word(texts: Iterator[str]) -> None:
     """`held_out` decides for every word there is, so no text with such a word can hold a test word."""
-    ours = set(toy._SENTENCES.split())
+    ours = words.SENTENCES
     seen: set[str] = set()
     count = 0
     for text in texts:
         count += 1
         new = words_of(text) - seen
-        assert not {word for word in new if toy.held_out(word)} - ours, text
+        assert not {word for word in new if words.held_out(word)} - ours, text
         seen |= new
     assert count > 100
     assert len(seen) > 1000
@@ -46,15 +47,15 @@ def test_test_tools_slots_and_values_are_held_out_words() -> None:
                 parts = [request.task.name, *request.details, *map(str, request.details.values())]
                 for tool in case.tools:
                     parts += [tool["name"], *tool["parameters"]["properties"]]
-                words = words_of(" ".join(parts).replace("_", " "))
-                assert all(toy.held_out(word) for word in words)
-                assert not words & set(toy._SENTENCES.split())
+                used = words_of(" ".join(parts).replace("_", " "))
+                assert all(words.held_out(word) for word in used)
+                assert not used & words.SENTENCES
 
 
 def test_sentence_words_are_not_listed_as_test_words() -> None:
-    kinds = ["verb", "noun", *toy.VALUES, *(f"slot {name}" for name in toy.SLOTS)]
-    listed = {word.lower() for kind in kinds for word in toy.words(kind, "test")}
-    assert not listed & set(toy._SENTENCES.split())
+    kinds = ["verb", "noun", *words.VALUES, *(f"slot {name}" for name in words.SLOTS)]
+    listed = {word.lower() for kind in kinds for word in words.words(kind, "test")}
+    assert not listed & words.SENTENCES
     assert len(listed) > 150
 
 
@@ -103,8 +104,8 @@ def _stage_texts(documents: pretrain.Documents, config: LoopConfig) -> Iterator[
 
 
 def test_frames_of_the_second_split_are_unseen() -> None:
-    assert not set(toy.REQUESTS) & set(toy.UNSEEN_REQUESTS)
-    assert not {phrase for phrase, _ in toy.DETAILS} & {phrase for phrase, _ in toy.UNSEEN_DETAILS}
+    assert not set(world.REQUESTS) & set(world.UNSEEN_REQUESTS)
+    assert not {phrase for phrase, _ in world.DETAILS} & {phrase for phrase, _ in world.UNSEEN_DETAILS}
 
 
 def test_half_of_the_requests_have_their_tool() -> None:

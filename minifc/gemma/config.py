@@ -145,13 +145,21 @@ def _whole(number: float) -> float:
 
 
 def load_config(folder: str | Path) -> GemmaConfig:
-    """Read `folder`/config.json. Raises ConfigError naming the file."""
+    """Read `folder`/config.json, and the stop ids from the generation_config.json beside it, which decide
+    where there are any. Raises ConfigError naming the file.
+    """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ConfigError(f"{path}: not found; a model folder holds config.json, *.safetensors and a tokenizer")
     data = read_json(path, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")
+    beside = path.with_name("generation_config.json")
+    generation = read_json(beside, ConfigError) if beside.is_file() else {}
+    if not isinstance(generation, dict):
+        raise ConfigError(f"{beside}: holds a JSON {type(generation).__name__}, not an object")
+    if generation.get("eos_token_id") is not None:
+        data["eos_token_id"] = generation["eos_token_id"]
     try:
         return config_from_dict(data)
     except (ConfigError, TypeError, ValueError) as error:

@@ -127,6 +127,19 @@ def test_a_null_eos_is_no_stop_id(config_data: dict[str, Any]) -> None:
     assert None not in config_from_dict(config_data | {"eos_token_id": None}).eos_token_id
 
 
+def test_the_stops_of_generation_config_decide(config_data: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config_data | {"eos_token_id": 1}))
+    assert load_config(tmp_path).eos_token_id == (1,)
+    beside = tmp_path / "generation_config.json"
+    beside.write_text('{"bos_token_id": 2}')
+    assert load_config(tmp_path).eos_token_id == (1,)
+    beside.write_text('{"eos_token_id": [1, 107]}')
+    assert load_config(tmp_path).eos_token_id == (1, 107)
+    beside.write_text("[]")
+    with pytest.raises(ConfigError, match=r"generation_config\.json: holds a JSON list"):
+        load_config(tmp_path)
+
+
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         OFFICIAL.sliding_window = 1  # type: ignore[misc]

@@ -1,0 +1,229 @@
+"""Tasks, and requests for them: what the small world's texts are about.
+
+A *request* names a task (a verb and a noun) and some details (slots and their values); a *tool*,
+a *form* or an *entry* describes a task and the details it takes. Everything the embedded model
+does is reading one and writing the other: copying words it has never seen, and choosing.
+
+    "Please trace a parcel with carrier Dorvan and weight 12."
+    trace_parcel {"carrier": "Dorvan", "weight": 12}
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minifc.toy.words import Side, invent, words
+
+# Sentences of training, and those kept for the split "with unseen frames". {d} is where the details go.
+REQUESTS = [
+    "Please {v} {n}{d}.",
+    "I want to {v} {n}{d}.",
+    "I would like to {v} {n}{d}.",
+    "I need to {v} {n}{d}.",
+    "Can you {v} {n}{d}?",
+    "Could you {v} {n} for me{d}?",
+    "Help me {v} {n}{d}.",
+    "My task is to {v} {n}{d}.",
+    "Go and {v} {n}{d}.",
+    "We have to {v} {n}{d}.",
+    "Now {v} {n}{d}.",
+]
+DETAILS: list[tuple[str, str]] = [  # how a detail is said, and what stands before the first
+    ("{s} {x}", " with "),
+    ("the {s} {x}", " with "),
+    ("{s}: {x}", ", "),
+    ("{s} = {x}", ", "),
+    ("the {s} is {x}", ", where "),
+    ("{x} as the {s}", ", with "),
+    ("{x} for the {s}", ", taking "),
+    ("{s} should be {x}", "; "),
+]
+UNSEEN_REQUESTS = [
+    "Let us {v} {n}{d}.",
+    "It is time to {v} {n}{d}.",
+    "Would you mind if we {v} {n}{d}?",
+    "Today we must {v} {n}{d}.",
+]
+UNSEEN_DETAILS = [
+    ("{s} set to {x}", ", having "),
+    ("the {s} of {x}", ", given "),
+    ("{s} being {x}", ", the "),
+    ("{s} -> {x}", ": "),
+]
+DESCRIPTIONS = ["Use this to {v} {n}.", "Helps to {v} {n}.", "A way to {v} {n}.", "Made to {v} {n}."]
+
+
+@dataclass(frozen=True)
+class Slot:
+    name: str
+    kind: str  # a key of SLOTS
+
+    @property
+    def type(self) -> str:
+        return "integer" if self.kind == "number" else "string"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something one can be asked to do, with the details it takes, in order."""
+
+    verb: str
+    noun: str
+    slots: tuple[Slot, ...]
+    description: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb}_{self.noun}"
+
+    def tool(self) -> dict[str, Any]:
+        """The task as a tool: its JSON schema."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "parameters": {
+                "type": "object",
+                "properties": {slot.name: {"type": slot.type} for slot in self.slots},
+                "required": [self.slots[0].name] if self.slots else [],
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sentence, the task it asks for, and the details it gives (in the task's order)."""
+
+    text: str
+    task: Task
+    details: dict[str, Any]
+    said: tuple[str, ...]  # the names of the details, in the sentence's order
+
+    def note(self) -> str:
+        """The details as the sentence gives them, one by one: what to write down before sorting them."""
+        return ", ".join(f"{name} = {self.details[name]}" for name in self.said) + "."
+
+    def search(self, names: Iterable[str]) -> str:
+        """Name the task and hold it against one name after the other, until one matches.
+
+        A small model does not notice that something is missing from a list, but it learns
+        to tell whether two names that stand side by side are the same.
+        """
+        steps = [f"The task is {self.task.name}."]
+        for name in names:
+            steps.append(compare(name, self.task.name))
+            if name == self.task.name:
+                break
+        return " ".join(steps)
+
+
+@dataclass
+class World:
+    """Draws words, tasks and requests of one side.
+
+    invented: how often a word is an invented one.
+    improvised: how often a sentence is put together from invented words, so that pretraining teaches
+        to find verb, noun, slots and values by how they stand together rather than by set phrases.
+    """
+
+    rng: random.Random
+    side: Side = "train"
+    invented: float = 0.5
+    improvised: float = 0.0
+    unseen_frames: bool = False
+    _frames: tuple[list[str], list[tuple[str, str]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._frames = (UNSEEN_REQUESTS, UNSEEN_DETAILS) if self.unseen_frames else (REQUESTS, DETAILS)
+
+    def word(self, kind: str) -> str:
+        if self.rng.random() < self.invented:
+            word = invent(self.rng, self.side)
+            return word.capitalize() if kind in ("person", "place") else word
+        return self.rng.choice(words(kind, self.side))
+
+    def value(self, kind: str) -> Any:
+        if kind == "number":
+            return self.rng.choice((self.rng.randint(1, 99), self.rng.randint(100, 999), self.rng.randint(1, 20)))
+        if self.rng.random() < 0.2:
+            return f"{self.word(kind)} {self.word(kind)}"
+        return self.word(kind)
+
+    def slots(self, count: int) -> tuple[Slot, ...]:
+        slots: dict[str, Slot] = {}
+        while len(slots) < count:
+            kind = self.rng.choice(("person", "place", "thing", "number"))
+            name = self.word(f"slot {kind}")
+            slots.setdefault(name, Slot(name, kind))
+        return tuple(slots.values())
+
+    def task(self, verb: str | None = None, noun: str | None = None, most_slots: int = 3) -> Task:
+        verb, noun = verb or self.word("verb"), noun or self.word("noun")
+        description = self.rng.choice(DESCRIPTIONS).format(v=verb, n=_a(noun))
+        return Task(verb, noun, self.slots(self.rng.randint(1, most_slots)), description)
+
+    def tasks(self, count: int, most_slots: int = 3) -> list[Task]:
+        """Different tasks. Often two share a verb or a noun, so that both must be read."""
+        tasks = [self.task(most_slots=most_slots)]
+        while len(tasks) < count:
+            share, other = self.rng.random(), self.rng.choice(tasks)
+            verb = other.verb if share < 0.2 else None
+            noun = other.noun if 0.2 <= share < 0.4 else None
+            task = self.task(verb, noun, most_slots)
+            if all(task.name != old.name for old in tasks):
+                tasks.append(task)
+        self.rng.shuffle(tasks)
+        return tasks
+
+    def other_task(self, tasks: Sequence[Task]) -> Task:
+        """A task that is none of these, but may share its verb with one and its noun with another."""
+        while True:
+            share = self.rng.random()
+            verb = self.rng.choice(tasks).verb if share < 0.3 or share > 0.85 else None
+            noun = self.rng.choice(tasks).noun if 0.3 <= share < 0.6 or share > 0.85 else None
+            task = self.task(verb, noun)
+            if all(task.name != old.name for old in tasks):
+                return task
+
+    def request(self, task: Task) -> Request:
+        """Ask for a task, giving its first detail and some of the others, in any order."""
+        given = [slot for number, slot in enumerate(task.slots) if number == 0 or self.rng.random() < 0.75]
+        details = {slot.name: self.value(slot.kind) for slot in given}
+        said = list(details.items())
+        if self.rng.random() < 0.4:
+            self.rng.shuffle(said)
+        requests, phrases = self._frames
+        phrase, before = self.improvise_detail() if self.improvising() else self.rng.choice(phrases)
+        sentence = self.improvise_request() if self.improvising() else self.rng.choice(requests)
+        parts = [phrase.format(s=name, x=value) for name, value in said]
+        listed = before + (", ".join(parts[:-1]) + " and " if len(parts) > 1 else "") + parts[-1]
+        text = sentence.format(v=task.verb, n=_a(task.noun), d=listed)
+        return Request(text, task, details, tuple(name for name, _ in said))
+
+    def improvising(self) -> bool:
+        return self.rng.random() < self.improvised
+
+    def improvise_request(self) -> str:
+        before = [invent(self.rng, self.side) for _ in range(self.rng.randint(1, 4))]
+        return " ".join(before).capitalize() + " {v} {n}{d}" + self.rng.choice(".?!")
+
+    def improvise_detail(self) -> tuple[str, str]:
+        phrases = ["{s} L {x}", "the {s} L {x}", "a {s} L {x}", "{x} L {s}"]
+        link = invent(self.rng, self.side)
+        if self.rng.random() < 0.5:
+            link = self.rng.choice(("=", ":", "~", "/", "+"))
+            phrases.append("{s}L{x}")
+        phrase = self.rng.choice(phrases)
+        before = self.rng.choice((" ", ", ", ": ", " - "))
+        if self.rng.random() < 0.5:
+            before = f"{self.rng.choice((' ', ', '))}{invent(self.rng, self.side)} "
+        return phrase.replace("L", link), before
+
+
+def compare(one: str, other: str) -> str:
+    """The sentence that holds two names side by side."""
+    return f"{one} and {other} {'match' if one == other else 'differ'}."
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
