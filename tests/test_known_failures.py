@@ -1,7 +1,8 @@
 """Failures that users of the course, transformers, PEFT and TRL have met, and what minifc does instead.
 
 One test per failure; numbers are those of the project's list (14 and 24 wait for the hub and the course's recipe).
-The comment under a name says which defence it is about, and so what to take out to see it fail (`without:`).
+The comment under a name says what the world would be `without:` the defence; test_defences.py takes each one out
+and sees the test fail.
 """
 
 import json
@@ -90,11 +91,11 @@ def test_03_new_rows_learn_from_reading_and_from_writing(load: Load) -> None:
     (new,) = minifc.add_tokens(model, tokenizer, ["<tool_call>"])
     minifc.add_lora(model, r=4)
     rows = model.model.embed_tokens.rows
-    read = pack([Example([2, new, 300, 301], [False, False, True, True])], 1, 8)
-    written = pack([Example([2, 300, new], [False, False, True])], 1, 8)
-    for batches in (read, written):
-        (gradient,) = torch.autograd.grad(batch_loss(model, next(batches)), [rows])
-        assert gradient.norm() > 1e-3
+    hidden = model.hidden(torch.tensor([[2, new, 300]]))[0]
+    (read,) = torch.autograd.grad(hidden[-1].square().sum(), [rows])
+    (written,) = torch.autograd.grad(model.logits(hidden.detach())[-1, new], [rows])
+    assert read.norm() > 1e-3
+    assert written.norm() > 1e-3
 
 
 def test_04_adapter_with_new_tokens_loads_on_the_plain_base(
@@ -147,7 +148,8 @@ def test_07_no_bfloat16_is_said_and_half_precision_norms_do_not_overflow(
     assert pick_dtype("auto", torch.bfloat16, torch.device("cuda")) == torch.float32
     assert "no bfloat16" in capsys.readouterr().out
     norm = RMSNorm(8, 1e-6).half()
-    assert torch.isfinite(norm(torch.full((1, 8), 1000.0, dtype=torch.float16))).all()
+    normed = norm(torch.full((1, 8), 1000.0, dtype=torch.float16))
+    assert torch.allclose(normed, torch.ones_like(normed), atol=1e-2)
 
 
 def test_07_training_stops_at_a_loss_that_is_not_finite(load: Load) -> None:
@@ -163,7 +165,7 @@ def test_07_training_stops_at_a_loss_that_is_not_finite(load: Load) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_08_padding_on_either_side_changes_nothing(load: Load, side: str) -> None:
-    # without: count_positions ignoring the mask
+    # without: visible() taking padding for a key
     model, tokenizer = load()
     ids = _ids(tokenizer, 100)
     alone = model(ids)

@@ -1,0 +1,94 @@
+"""Every test of test_known_failures.py fails when its defence is taken out: tried here, one by one.
+
+Each trial is a copy of the package with one piece of source replaced, and the tests run on the copy.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# test, file, the defence, what stands there without it
+TRIALS = [
+    ("test_01", "tuning/adapter.py", "= vocabulary.rows.detach()", "= vocabulary.table()"),
+    ("test_02", "tuning/vocab.py", "table[list(self.ids)] = self.rows.data.to(base.dtype)", "pass"),
+    ("test_03", "tuning/vocab.py", "self.rows.to(old.dtype)[", "self.rows.detach().to(old.dtype)["),
+    ("test_03", "tuning/vocab.py", "hidden @ self.rows.to(", "hidden @ self.rows.detach().to("),
+    ("test_04", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
+    ("test_05", "tuning/vocab.py", "[pieces].float().mean(0)", "[pieces].float().mean(0) + torch.randn(())"),
+    ("test_06", "tuning/loss.py", "max(1, CHUNK_ELEMENTS // int(vocabulary.size))", "len(hidden)"),
+    ("test_07_no", "train.py", 'and device.type == "cuda"', "and False"),
+    ("test_07_no", "gemma/model.py", "h = x.float()", "h = x"),
+    ("test_07_training", "tuning/loop.py", "if not math.isfinite(loss):", "if False:"),
+    ("test_08", "gemma/model.py", "(distance >= 0) & (key_positions >= 0)[:, None, :]", "distance >= 0"),
+    ("test_09", "text/template.py", 'if speaker == "system":', 'if speaker == "system" and number:'),
+    ("test_10", "text/template.py", "for end in TURN_ENDS", "out.supervise(False)\n        for end in TURN_ENDS"),
+    ("test_10", "text/template.py", "(tokenizer.eos_id, tokenizer.end_of_turn_id)", "(tokenizer.eos_id,)"),
+    ("test_10", "gemma/config.py", "if self.pad_token_id in self.eos_token_id:", "if False:"),
+    ("test_11", "text/template.py", "encode(self.pending)", "encode(self.pending, add_bos=True)"),
+    ("test_12_packed", "gemma/model.py", "seen &= documents[:, :, None] == documents[:, None, :]", "pass"),
+    ("test_12_a", "tuning/data.py", "(rendered.ids, rendered.mask,", "(rendered.ids[:length], rendered.mask[:length],"),
+    ("test_13", "cli.py", "if unknown:", "if False:"),
+    ("test_15", "train.py", "if not found.tags[token]:", "if False:"),
+    ("test_15", "train.py", "in found.unknown.items():", "in ():"),
+    ("test_15", "train.py", "return explicit or list(found.tags)", "return explicit or ['<tool_response>']"),
+    ("test_16", "tuning/loop.py", "hidden) / supervised", "hidden) / batch.supervised / len(batches)"),
+    ("test_17", "tuning/data.py", "if not any(rendered.mask):", "if False:"),
+    ("test_18", "gemma/cache.py", "min(config.sliding_window,", "min(config.sliding_window - 1,"),
+    ("test_19", "tuning/loop.py", 'torch.set_rng_state(tensors["rng.cpu"])', "pass"),
+    ("test_19", "tuning/loop.py", "optimizer.state[parameter] = {", "_ = {"),
+    ("test_20", "text/template.py", "encode(self.pending)", "encode(self.pending, control_tokens=True)"),
+    ("test_21", "text/calls.py", "value = read_value(text)\n", 'value = read_value(re.findall("{.*?}", text)[0])\n'),
+    ("test_21", "text/calls.py", "return _as_json(ast.literal_eval(tree))", "return eval(text)"),
+    ("test_21", "text/template.py", 'out.supervise(role == "model")', "out.supervise(True)"),
+    ("test_22", "text/template.py", 'raise TemplateError(f"{where}: unknown role', "continue  #"),
+    ("test_23", "tuning/vocab.py", "return old.index_copy(", "return old if True else old.index_copy("),
+    ("test_25", "tuning/adapter.py", "= vocabulary.rows.detach()", "= vocabulary.table()"),
+    ("test_26", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
+    ("test_27", "tuning/lora.py", "(self._unmerged.float() + self.delta()).to(", "self._unmerged + self.delta().to("),
+    ("test_28", "text/template.py", "ROLE_NAMES[format][speaker], _strip(pieces)", "role, _strip(pieces)"),
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("minifc", "tests"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "weights").symlink_to(ROOT / "weights")
+    return folder
+
+
+def _run(copy: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    options = ["-q", "-p", "no:cacheprovider", "-k", tests]
+    command = [sys.executable, "-m", "pytest", *options, "tests/test_known_failures.py"]
+    return subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_every_known_failure_has_a_trial(copy: Path) -> None:
+    source = (ROOT / "tests" / "test_known_failures.py").read_text()
+    rows = {line[4:11] for line in source.splitlines() if line.startswith("def test_") and line[9:11].isdigit()}
+    assert rows == {trial[0][:7] for trial in TRIALS}
+    assert _run(copy, "test_").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", TRIALS, ids=[f"{trial[0]}-{number}" for number, trial in enumerate(TRIALS)])
+def test_without_its_defence_the_test_fails(copy: Path, trial: tuple[str, str, str, str]) -> None:
+    name, file, defence, without = trial
+    path = copy / "minifc" / file
+    source = path.read_text()
+    assert source.count(defence) == 1
+    path.write_text(source.replace(defence, without))
+    try:
+        result = _run(copy, name)
+    finally:
+        path.write_text(source)
+    assert result.returncode == 1, result.stdout + result.stderr
