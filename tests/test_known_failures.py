@@ -48,6 +48,15 @@ def taught(load: Load) -> tuple[Gemma, Tokenizer]:
     return model.eval(), tokenizer
 
 
+@pytest.fixture
+def restored(taught: tuple[Gemma, Tokenizer], load: Load, tmp_path: Path) -> tuple[Gemma, Tokenizer]:
+    """The taught model's adapter, saved, on the embedded model afresh."""
+    minifc.save_adapter(*taught, tmp_path / "adapter")
+    base, plain = load()
+    minifc.load_adapter(base, plain, tmp_path / "adapter")
+    return base, plain
+
+
 def _disturb(model: Gemma) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
@@ -99,13 +108,10 @@ def test_03_new_rows_learn_from_reading_and_from_writing(load: Load) -> None:
 
 
 def test_04_adapter_with_new_tokens_loads_on_the_plain_base(
-    taught: tuple[Gemma, Tokenizer], load: Load, tmp_path: Path
+    taught: tuple[Gemma, Tokenizer], restored: tuple[Gemma, Tokenizer]
 ) -> None:
     # without: load_adapter not calling extend
-    model, tokenizer = taught
-    minifc.save_adapter(model, tokenizer, tmp_path / "adapter")
-    base, plain = load()
-    minifc.load_adapter(base, plain, tmp_path / "adapter")
+    (model, tokenizer), (base, plain) = taught, restored
     assert plain.control == tokenizer.control
     assert torch.equal(base(fixed := _ids(tokenizer)), model(fixed))
 
@@ -373,14 +379,9 @@ def test_25_eight_new_tokens_cost_eight_rows_on_disk(taught: tuple[Gemma, Tokeni
     assert list(shapes.values()) == [[8, model.config.hidden_size]]
 
 
-def test_26_ids_of_new_tokens_are_in_bounds_after_loading(
-    taught: tuple[Gemma, Tokenizer], load: Load, tmp_path: Path
-) -> None:
+def test_26_ids_of_new_tokens_are_in_bounds_after_loading(restored: tuple[Gemma, Tokenizer]) -> None:
     # without: as 04
-    model, tokenizer = taught
-    minifc.save_adapter(model, tokenizer, tmp_path / "adapter")
-    base, plain = load()
-    minifc.load_adapter(base, plain, tmp_path / "adapter")
+    base, plain = restored
     assert base(torch.tensor([[plain.control["<tool_call>"]]])).shape[-1] == plain.size
 
 

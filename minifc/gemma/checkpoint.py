@@ -157,9 +157,8 @@ def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> N
         if shards[-1] and size + tensor.nbytes > max_bytes:
             shards.append({})
             size = 0
-        shards[-1][name] = (
-            tensor.clone() if name == _HF_HEAD else tensor.contiguous()
-        )  # it may share the table's memory
+        # An untied head may share the table's memory, which safetensors refuses.
+        shards[-1][name] = tensor.clone() if name == _HF_HEAD else tensor.contiguous()
         size += tensor.nbytes
     if len(shards) == 1:
         save_file(shards[0], folder / SINGLE, metadata={"format": "pt"})

@@ -113,6 +113,8 @@ def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
         layer_types = [FULL if i % 2 else SLIDING for i in range(data["num_hidden_layers"])]
     eos = data.get("eos_token_id")
     eos = 1 if eos is None else eos
+    if not _ids(eos):
+        raise ConfigError(f"eos_token_id is {eos!r}; it must be an id or a list of ids")
     values |= {
         "rope_theta": float(rope_theta),
         "layer_types": tuple(layer_types),
@@ -151,16 +153,26 @@ def load_config(folder: str | Path) -> GemmaConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ConfigError(f"{path}: not found; a model folder holds config.json, *.safetensors and a tokenizer")
-    data = read_json(path, ConfigError)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")
+    data = _object(path)
     beside = path.with_name("generation_config.json")
-    generation = read_json(beside, ConfigError) if beside.is_file() else {}
-    if not isinstance(generation, dict):
-        raise ConfigError(f"{beside}: holds a JSON {type(generation).__name__}, not an object")
-    if generation.get("eos_token_id") is not None:
-        data["eos_token_id"] = generation["eos_token_id"]
+    stops = _object(beside).get("eos_token_id") if beside.is_file() else None
+    if stops is not None:
+        if not _ids(stops):
+            raise ConfigError(f"{beside}: eos_token_id is {stops!r}; it must be an id or a list of ids")
+        data["eos_token_id"] = stops
     try:
         return config_from_dict(data)
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    data = read_json(path, ConfigError)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")
+    return data
+
+
+def _ids(value: object) -> bool:
+    """One id or a list of ids."""
+    return all(type(item) is int for item in (value if isinstance(value, list) else [value]))

@@ -36,10 +36,6 @@ class Case:
                 messages.append({"role": "assistant", "content": say(result)})
         return messages
 
-    def question(self) -> list[dict[str, Any]]:
-        """The first request alone."""
-        return self.messages()[:1]
-
     def row(self) -> dict[str, Any]:
         """The conversation as a row of a data file, in OpenAI's shape."""
         tools = [{"type": "function", "function": tool} for tool in self.tools]

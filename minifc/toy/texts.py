@@ -5,11 +5,11 @@ to read a record, to compare names, to search a list, to write down the details 
 to fill a form.
 """
 
-import json
 import random
 from collections.abc import Callable
 from typing import Any
 
+from minifc.text.calls import write_json
 from minifc.toy.cases import say
 from minifc.toy.words import SLOTS
 from minifc.toy.world import Request, Task, World, compare
@@ -23,13 +23,15 @@ GREETINGS = [
     ("Who are you?", "I am a small model that reads and writes."),
 ]
 
+INVENTED = 0.6  # how often a word is invented
+
 # A document is pieces of text, each with whether it can be predicted from what stands before it.
 Document = list[tuple[str, bool]]
 
 
-def text_document(rng: random.Random, invented: float = 0.6) -> Document:
+def text_document(rng: random.Random, invented: float = INVENTED) -> Document:
     """Stage 1: plain text. A passage, then what follows from it, line by line."""
-    passage, exchanges = _lesson(World(rng, invented=invented, improvised=0.4))
+    passage, exchanges = _lesson(rng, invented)
     document: Document = [(passage + "\n", False)]
     for question, reply in exchanges:
         document += [(f"Q: {question}\nA: ", False), (f"{reply}\n", True)]
@@ -42,7 +44,7 @@ def chat_document(rng: random.Random) -> list[dict[str, str]]:
         exchanges = [rng.choice(GREETINGS) for _ in range(3)]
         passage = ""
     else:
-        passage, exchanges = _lesson(World(rng, invented=0.6, improvised=0.4))
+        passage, exchanges = _lesson(rng)
         if rng.random() < 0.1:
             exchanges.append(rng.choice(GREETINGS))
     messages = []
@@ -55,13 +57,13 @@ def chat_document(rng: random.Random) -> list[dict[str, str]]:
 _Lesson = tuple[str, list[tuple[str, str]]]  # a passage, and questions with their replies
 
 
-def _lesson(world: World) -> _Lesson:
+def _lesson(rng: random.Random, invented: float = INVENTED) -> _Lesson:
     kinds: list[tuple[Callable[[World], _Lesson], int]] = [
         (_copying, 1), (_record, 2), (_extraction, 4), (_pairs, 3), (_search, 2), (_choice, 3), (_forms, 6),
     ]  # fmt: skip
     lessons, weights = zip(*kinds, strict=True)
-    lesson: Callable[[World], _Lesson] = world.rng.choices(lessons, weights)[0]
-    return lesson(world)
+    lesson: Callable[[World], _Lesson] = rng.choices(lessons, weights)[0]
+    return lesson(World(rng, invented=invented, improvised=0.4))
 
 
 def _copying(world: World) -> _Lesson:
@@ -80,7 +82,7 @@ def _record(world: World) -> _Lesson:
         some = {name: record[name] for name in rng.sample(list(record), rng.randint(1, 2))}
         ask = rng.choice(("Say {}.", "What about {}?", "Tell me {}."))
         exchanges.append((ask.format(" and ".join(f"the {name}" for name in some)), say(some)))
-    return f"Here is a record.\n{_json(record)}", exchanges
+    return f"Here is a record.\n{write_json(record)}", exchanges
 
 
 def _extraction(world: World) -> _Lesson:
@@ -89,7 +91,7 @@ def _extraction(world: World) -> _Lesson:
     fields = ", ".join(slot.name for slot in task.slots)
     requests = [world.request(task) for _ in range(3)]
     passage = world.rng.choice(("Fields: {}.", "Write these as JSON: {}.", "The details are {}.")).format(fields)
-    return passage, [(request.text, f"{request.note()}\n{_json(request.details)}") for request in requests]
+    return passage, [(request.text, f"{request.note()}\n{write_json(request.details)}") for request in requests]
 
 
 def _pairs(world: World) -> _Lesson:
@@ -148,16 +150,16 @@ def _forms(world: World) -> _Lesson:
     names = [task.name for task in tasks]
     key = {role: rng.choice(words) for role, words in _KEYS.items()}
     style = rng.randrange(4)
-    listed = "\n".join(_json(_form(task, key, style)) for task in tasks)
+    listed = "\n".join(write_json(_form(task, key, style)) for task in tasks)
     answer_key = rng.choice(_KEYS["title"])
     nothing = rng.choice(("No form fits.", "None of the forms can do that.", "There is no form for that."))
     how = rng.choice(("Fill a form when one fits.", "Answer with a filled form.", "Use one of these forms."))
-    passage = f"{how} Write {_json({answer_key: '...', key['filled']: '...'})}. If nothing fits, say: {nothing}"
+    passage = f"{how} Write {write_json({answer_key: '...', key['filled']: '...'})}. If nothing fits, say: {nothing}"
     exchanges = []
     for request in [_asked(world, tasks) for _ in range(rng.randint(1, 3))]:
         reply = request.search(names)
         if request.task.name in names:
-            reply += f" {request.note()}\n{_json({answer_key: request.task.name, key['filled']: request.details})}"
+            reply += f" {request.note()}\n{write_json({answer_key: request.task.name, key['filled']: request.details})}"
         else:
             reply += f" No form fits.\n{nothing}"
         exchanges.append((request.text, reply))
@@ -175,7 +177,3 @@ def _form(task: Task, key: dict[str, str], style: int) -> dict[str, Any]:
         {"type": "object", "properties": types, "needed": names[:1]},
     )[style]
     return {key["title"]: task.name, key["about"]: task.description, key["fields"]: fields}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -10,7 +10,7 @@ does is reading one and writing the other: copying words it has never seen, and 
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from minifc.toy.words import Side, invent, words
@@ -131,10 +131,6 @@ class World:
     invented: float = 0.5
     improvised: float = 0.0
     unseen_frames: bool = False
-    _frames: tuple[list[str], list[tuple[str, str]]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._frames = (UNSEEN_REQUESTS, UNSEEN_DETAILS) if self.unseen_frames else (REQUESTS, DETAILS)
 
     def word(self, kind: str) -> str:
         if self.rng.random() < self.invented:
@@ -192,7 +188,7 @@ class World:
         said = list(details.items())
         if self.rng.random() < 0.4:
             self.rng.shuffle(said)
-        requests, phrases = self._frames
+        requests, phrases = (UNSEEN_REQUESTS, UNSEEN_DETAILS) if self.unseen_frames else (REQUESTS, DETAILS)
         phrase, before = self.improvise_detail() if self.improvising() else self.rng.choice(phrases)
         sentence = self.improvise_request() if self.improvising() else self.rng.choice(requests)
         parts = [phrase.format(s=name, x=value) for name, value in said]

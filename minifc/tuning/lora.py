@@ -71,10 +71,8 @@ class LoraLinear(nn.Module):
     @torch.no_grad()
     def merge(self) -> None:
         """Add the change to the base weight, in fp32: in bf16 small changes would vanish one by one."""
-        if type(self.base) is not nn.Linear:
-            raise OptionError(
-                f"a {type(self.base).__name__} weight cannot take up LoRA; merge into the unquantised model"
-            )
+        self.check_merge()
+        assert isinstance(self.base, nn.Linear)
         if self._unmerged is None:
             self._unmerged = self.base.weight.data
             self.base.weight.data = (self._unmerged.float() + self.delta()).to(self._unmerged.dtype)

@@ -135,9 +135,14 @@ def test_the_stops_of_generation_config_decide(config_data: dict[str, Any], tmp_
     assert load_config(tmp_path).eos_token_id == (1,)
     beside.write_text('{"eos_token_id": [1, 107]}')
     assert load_config(tmp_path).eos_token_id == (1, 107)
-    beside.write_text("[]")
-    with pytest.raises(ConfigError, match=r"generation_config\.json: holds a JSON list"):
-        load_config(tmp_path)
+    for content, complaint in (
+        ("[]", "holds a JSON list"),
+        ('{"eos_token_id": "1"}', "eos_token_id is '1'"),
+        ('{"eos_token_id": [1, null]}', "eos_token_id is "),
+    ):
+        beside.write_text(content)
+        with pytest.raises(ConfigError, match=rf"generation_config\.json: {complaint}"):
+            load_config(tmp_path)
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -185,6 +190,7 @@ def _accepted(change: dict[str, Any], match: str) -> Any:
         _accepted({"sliding_window": 0}, "sliding_window"),
         _accepted({"sliding_window": -3}, "sliding_window"),
         _accepted({"vocab_size": "199"}, "vocab_size"),
+        _accepted({"eos_token_id": "1"}, "eos_token_id is '1'"),
         # transformers lets the older field win where both are there.
         _accepted({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_type is 'linear'"),
         # Gemma-3's form: one kind of rope for each kind of layer.

@@ -159,13 +159,19 @@ def test_gradients_are_shortened_to_the_limit(model: Gemma, examples: list[Examp
     assert record["gradient_norm"] > 0.1
 
 
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The layers whose attention has run, in order."""
+    seen: list[int] = []
+    forward = Attention.forward
+    monkeypatch.setattr(Attention, "forward", lambda self, *args: seen.append(self.layer) or forward(self, *args))
+    return seen
+
+
 def test_gradient_checkpointing_computes_the_same_gradients_again(
-    fresh: Fresh, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+    fresh: Fresh, examples: list[Example], calls: list[int]
 ) -> None:
     """Bit for bit, dropout included; and attention does run twice per layer and step."""
-    calls: list[int] = []
-    forward = Attention.forward
-    monkeypatch.setattr(Attention, "forward", lambda self, *args: calls.append(self.layer) or forward(self, *args))
     results, counts = [], []
     for recompute in (False, True):
         model = prepare(fresh(), dropout=0.2)
@@ -177,13 +183,8 @@ def test_gradient_checkpointing_computes_the_same_gradients_again(
     assert counts == [3 * 2, 2 * 3 * 2]
 
 
-def test_a_second_run_computes_no_more_than_the_first(
-    model: Gemma, examples: list[Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_computes_no_more_than_the_first(model: Gemma, examples: list[Example], calls: list[int]) -> None:
     """Gradient checkpointing of a model that was trained with it before must not add up."""
-    calls: list[int] = []
-    forward = Attention.forward
-    monkeypatch.setattr(Attention, "forward", lambda self, *args: calls.append(self.layer) or forward(self, *args))
     prepare(model)
     counts = []
     for _ in range(2):
