@@ -50,10 +50,10 @@ SHAPE = {
     "max_position_embeddings": 2048,
 }
 TEXT = LoopConfig(
-    max_steps=1500, rows=6, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
+    max_steps=2000, rows=6, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
     autocast=True, compile=True, save_every=500, seed=1,
 )  # fmt: skip
-CHAT = replace(TEXT, max_steps=4000, seed=2)
+CHAT = replace(TEXT, max_steps=8000, seed=2)
 
 
 def build_tokenizer(folder: Path) -> Tokenizer:
