@@ -95,7 +95,8 @@ def worst_of(results: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def _base() -> tuple[Gemma, Tokenizer]:
-    return load_model(find_model(TINY), torch.float32), load_tokenizer(find_model(TINY))
+    folder = find_model(TINY).path
+    return load_model(folder, torch.float32), load_tokenizer(folder)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ class CheckpointError(MinifcError):
     """A weights or adapter file that is missing, cut short, or does not fit the model."""
 
 
+class HubError(MinifcError):
+    """The Hugging Face hub does not give what was asked for, or cannot be reached."""
+
+
 class TokenizerError(MinifcError):
     """A tokenizer file that is missing or unreadable, or a token that cannot be added."""
 
@@ -40,3 +44,8 @@ class OptionError(MinifcError):
 
 class TrainingError(MinifcError):
     """Training that cannot start or go on."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, as far as it fits into one line of ours."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,8 +23,10 @@ from minifc.tuning.adapter import load_adapter
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --adapter runs/NAME/adapter")
-    parser.add_argument("--model", default=TINY, help="folder of the model (%(default)s)")
-    parser.add_argument("--adapter", default=TINY_ADAPTER, help="folder of its adapter, or 'none' (%(default)s)")
+    parser.add_argument("--model", default=TINY, help="folder or hub id of the model (%(default)s)")
+    parser.add_argument(
+        "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
+    )
     parser.add_argument("--format", choices=("gemma", "course"), default="gemma", help="whose turns (%(default)s)")
     parser.add_argument("--cases", type=int, default=400, help="requests to ask (%(default)s)")
     parser.add_argument("--test-seed", type=int, default=0, help="draws the requests (%(default)s)")
@@ -34,10 +36,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     args = parser.parse(argv)
     require(args.cases >= 2, "cases", args.cases, "must be at least 2")
-    folder = find_model(args.model)
+    folder = find_model(args.model).path
     model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
     if args.adapter != "none":
-        load_adapter(model, tokenizer, find_model(args.adapter))
+        load_adapter(model, tokenizer, find_model(args.adapter).path)
     exam = ToyExam(toy.held_out_cases(args.cases, args.test_seed, args.unseen_frames), args.format)
     score = exam.sit("answer", model, tokenizer).score
     if args.json:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from minifc.errors import MinifcError
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
@@ -48,6 +50,8 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
                 if not (target / path.name).exists() and not path.name.endswith(_WEIGHTS):
                     os.rename(path, target / path.name)
             shutil.rmtree(old)
+    except SafetensorError as error:  # how that library speaks of a full disk
+        raise OSError(f"{target}: not written; {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,7 +1,7 @@
 """What a run leaves to look at: tables, samples, a picture, report.md."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,17 @@ def text_samples(samples: Sequence[Sample], width: int = 100) -> str:
             lines += [f"{name if i == 0 else '':>{indent - 2}}  {line}".rstrip() for i, line in enumerate(wrapped)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def text_settings(groups: Mapping[str, Mapping[str, Any]], width: int = 100) -> str:
+    """Every option with its value, a paragraph per group."""
+    lines = []
+    for name, values in groups.items():
+        shown = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        text = "  ".join(f"{key}={value}" for key, value in shown.items())
+        wrapped = textwrap.wrap(text, width - 6, break_on_hyphens=False, break_long_words=False)
+        lines += [f"{name if i == 0 else '':4}  {line}" for i, line in enumerate(wrapped)]
+    return "\n".join(lines)
 
 
 def markdown_table(table: Table) -> str:

@@ -22,16 +22,23 @@ from minifc.cli import Parser, run_command
 from minifc.errors import DataError, OptionError
 from minifc.exam import DataExam, ToyExam, worked_examples
 from minifc.files import JsonLines, write_text
-from minifc.gemma.checkpoint import load_model, stored_dtype
-from minifc.hub import TINY, find_model
+from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
+from minifc.hub import TINY, Source, find_data, find_model
 from minifc.options import add_options, from_args, option, require
-from minifc.report import draw_loss, markdown_samples, markdown_table, text_samples, text_table
+from minifc.report import draw_loss, markdown_samples, markdown_table, text_samples, text_settings, text_table
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import save_adapter
-from minifc.tuning.data import Conversation, Example, audit, make_examples, read_conversations
+from minifc.tuning.data import (
+    Conversation,
+    Example,
+    audit,
+    make_examples,
+    read_conversations,
+    with_canonical_calls,
+)
 from minifc.tuning.loop import LoopConfig, latest_step, train
-from minifc.tuning.lora import LoraConfig, add_lora, find_layers
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers
 from minifc.tuning.vocab import RowWatch, add_tokens
 
 
@@ -39,13 +46,18 @@ from minifc.tuning.vocab import RowWatch, add_tokens
 class RunConfig:
     """What to train on what, and how to look at it."""
 
-    model: str = option(TINY, "folder of a Gemma-2 model")
-    data: str = option("", "JSON or JSON Lines of conversations; without it, the embedded model's own world")
+    model: str = option(TINY, "folder or hub id of a Gemma-2 model; name@revision for another than main")
+    data: str = option("", "file or hub id of conversations; without it, the embedded model's own world")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option("gemma", "whose turns: the instruct model's own, or the course's", ("gemma", "course"))
     tokens: tuple[str, ...] = option(
         ("auto",), "tags to make tokens: auto is those in the data, none leaves all in pieces"
     )
+    calls: str = option(
+        "canonical", "calls in the data's own text: as minifc writes them, or verbatim", ("canonical", "verbatim")
+    )
+    learn: str = option("model", "what is learned from: the model's turns, or every token", ("model", "all"))
+    cut: bool = option(False, "cut a conversation longer than a row in pieces, as the course does, not leave it out")
     init: str = option("pieces", "where the new tokens' rows start", ("pieces", "mean"))
     reuse_unused: bool = option(False, "put the new tokens on reserved <unusedN> ids, not behind the last id")
     dtype: str = option("auto", "of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
@@ -61,11 +73,17 @@ class RunConfig:
         require(bool(self.to) or not self.resume, "resume", "", "needs --to with the run folder to go on with")
 
 
-# Values that differ from the dataclasses' defaults: for the embedded model, and for real ones.
+# Values that differ from the dataclasses' defaults: for the embedded model, for real ones, and the course's own.
 RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"max_steps": 300, "rows": 2, "length": 896, "learning_rate": 2e-3, "dtype": "float32"},
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
-}
+    "course": {
+        "format": "course", "calls": "verbatim", "learn": "all", "init": "mean", "eval_share": 0.1, "seed": 42,
+        "targets": ATTENTION + FEED_FORWARD + VOCABULARY, "r": 16, "alpha": 64.0, "dropout": 0.05,
+        "epochs": 1, "rows": 1, "accumulation": 4, "length": 1500, "gradient_checkpointing": True,
+        "learning_rate": 1e-4, "warmup_ratio": 0.1, "weight_decay": 0.1, "max_grad_norm": 1.0,
+    },
+}  # fmt: skip
 WORLD_SIZE = 5000  # conversations generated for the embedded model
 
 
@@ -87,19 +105,23 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     started = time.perf_counter()
     format: Format = "gemma" if run.format == "gemma" else "course"
     source, device = find_model(run.model), pick_device(run.device)
-    training, kept = split_data(run, loop.seed)
+    data = find_data(run.data) if run.data else None
+    training, kept = split_data(data, run, loop.seed)
     new = tokens_to_add(run.tokens, [*training, *kept], format)
-    dtype = pick_dtype(run.dtype, stored_dtype(source), device)
-    model = load_model(source, dtype, device)
-    tokenizer, taught = load_tokenizer(source), load_tokenizer(source)
+    dtype = pick_dtype(run.dtype, stored_dtype(source.path), device)
+    model = load_model(source.path, dtype, device)
+    require_finite(model, source.path)
+    tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
     taught.add_tokens(new, run.reuse_unused)
-    examples = fitting(training, taught, format, loop.length)
-    evaluation = fitting(kept, taught, format, loop.length) if kept else []
-    find_layers(model, lora.targets)  # nothing more can be wrong with the options: now the work may begin
+    examples = fitting(training, taught, format, run, loop.length)
+    evaluation = fitting(kept, taught, format, run, loop.length) if kept else []
+    find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
     folder = run_folder(run)
-    resolved = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
+    commits = {"model": source.commit, "data": data.commit if data else ""}
+    resolved = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
     write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
+    print(text_settings({"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}))
 
     exam: ToyExam | DataExam
     if run.data:
@@ -115,6 +137,11 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"new tokens: {' '.join(new) or 'none'}")
     print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
+    if set(lora.targets) & set(VOCABULARY):
+        table = model.model.embed_tokens.size * model.config.hidden_size * dtype.itemsize
+        print(
+            f"LoRA on the table, which reading and writing share: merged, it is two tables, {table / 1e6:,.0f} MB more"
+        )
     watch = RowWatch(model, tokenizer, examples)
 
     states, metrics_path = folder / "states", folder / "metrics.jsonl"
@@ -126,7 +153,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
             watch(record)
 
         train(model, examples, loop, evaluation, log, states)
-    save_adapter(model, tokenizer, folder / "adapter", run.model)
+    save_adapter(model, tokenizer, folder / "adapter", run.model.partition("@")[0] if source.commit else run.model)
     shutil.rmtree(states, ignore_errors=True)
     exam.sit("after", model, tokenizer)
 
@@ -140,17 +167,34 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     return folder
 
 
-def split_data(run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
-    """Conversations to train on and to evaluate on."""
-    if not run.data:
+def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
+    """Conversations to train on and to evaluate on: of a data set, or else of the embedded model's world."""
+    if data is None:
         kept = 100
         cases = toy.training_cases(WORLD_SIZE, seed)
         rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
     else:
-        rows = read_conversations(run.data)
+        rows = read_conversations(data.path)
+        if run.calls == "canonical":
+            rows = rewritten(rows)
         kept = min(len(rows) - 1, round(run.eval_share * len(rows)))
         random.Random(seed).shuffle(rows)
     return rows[kept:], rows[:kept]
+
+
+def rewritten(rows: Sequence[Conversation]) -> list[Conversation]:
+    """The conversations with canonical calls; those with a call that cannot be read are named and left out."""
+    readable, faults = [], []
+    for row in rows:
+        try:
+            readable.append(with_canonical_calls(row))
+        except DataError as error:
+            faults.append(error)
+    if not readable:
+        raise faults[0]
+    if faults:
+        print(f"left out: {len(faults)} of {len(rows)} conversations have calls that cannot be read; {faults[0]}")
+    return readable
 
 
 def tokens_to_add(asked: Sequence[str], rows: Sequence[Conversation], format: Format) -> list[str]:
@@ -172,17 +216,19 @@ def tokens_to_add(asked: Sequence[str], rows: Sequence[Conversation], format: Fo
     return explicit or list(found.tags)
 
 
-def fitting(rows: Sequence[Conversation], tokenizer: Tokenizer, format: Format, length: int) -> list[Example]:
-    """Examples that fit into a row; those that don't are named, never cut."""
-    examples = make_examples(rows, tokenizer, format, length)
+def fitting(
+    rows: Sequence[Conversation], tokenizer: Tokenizer, format: Format, run: RunConfig, length: int
+) -> list[Example]:
+    """Examples that fit into a row; longer conversations are named, and cut only where --cut asks for it."""
+    examples = make_examples(rows, tokenizer, format, length, run.learn == "all", run.cut)
     if examples.too_long:
         longest = max(examples.too_long, key=lambda example: len(example.ids))
         print(
-            f"left out: {len(examples.too_long)} of {len(rows)} conversations are longer than --length {length}; "
-            f"the longest has {len(longest.ids)} tokens ({longest.source})"
+            f"{'cut' if run.cut else 'left out'}: {len(examples.too_long)} of {len(rows)} conversations are longer "
+            f"than --length {length}; the longest has {len(longest.ids)} tokens ({longest.source})"
         )
     if not examples.fitting:
-        raise DataError(f"every conversation is longer than --length {length}; raise it")
+        raise DataError(f"every conversation is longer than --length {length}; raise it, or --cut them")
     return examples.fitting
 
 

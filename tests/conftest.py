@@ -1,10 +1,17 @@
 """Fixtures that every room's tests share."""
 
+import hashlib
+import json
 import os
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.parse import urlparse
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MINIFC_SHARED", ROOT.parent / "shared"))
@@ -27,3 +34,108 @@ def shared() -> Path:
 def tiny() -> Path:
     """The embedded model."""
     return ROOT / "weights" / "tiny"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MODEL = {
+    "config.json": b'{"model_type": "gemma2"}',
+    "model.safetensors": bytes(range(256)) * 2**16,  # 16 MiB: the client writes 10 MiB at a time
+    "pytorch_model.bin": b"a pickle",
+    "README.md": b"# card",
+}
+
+
+class FakeHub:
+    """What the server gives, and what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.commit, self.model = COMMIT, MODEL
+        self.files: dict[str, dict[str, bytes]] = {"google/gemma-2-2b-it": MODEL, "who/rows": {"train.jsonl": b"{}"}}
+        self.gated = False
+        self.cut_after = self.then = 0  # bytes after which the next download, and those that follow, break off
+        self.asked: list[str] = []
+        self.ranges: list[str] = []
+
+    def point_to(self, url: str) -> None:
+        """Make the client take this for the hub's address."""
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        self.monkeypatch.setattr(constants, "ENDPOINT", url)
+        self.monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A hub on this machine, and an empty folder to work in."""
+    fake = FakeHub(monkeypatch)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            if "Content_Length" not in headers:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            path = urlparse(self.path).path.strip("/")
+            fake.asked.append(path)
+            if path.startswith("api/"):
+                self.api(path.split("/"))
+            else:
+                self.file(path)
+
+        do_HEAD = do_GET
+
+        def api(self, parts: list[str]) -> None:
+            repo, what, revision = "/".join(parts[2:4]), parts[4], parts[5]
+            if repo not in fake.files:
+                return self.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+            if revision not in ("main", COMMIT):
+                return self.reply(404, X_Error_Code="RevisionNotFound", X_Error_Message="no such revision")
+            files = fake.files[repo]
+            if what == "tree":
+                listed = [{"type": "file", "path": n, "size": len(b), "oid": COMMIT} for n, b in files.items()]
+                return self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
+            info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+            return self.reply(200, json.dumps(info).encode(), Content_Type="application/json")
+
+        def file(self, path: str) -> None:
+            repo, _, rest = path.removeprefix("datasets/").partition("/resolve/")
+            commit, _, name = rest.partition("/")
+            assert commit == COMMIT
+            if fake.gated:
+                return self.reply(401, X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
+            body = fake.files[repo][name]
+            headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X_Repo_Commit": COMMIT}
+            if self.command == "HEAD":
+                return self.reply(200, Content_Length=str(len(body)), **headers)
+            start = 0
+            if asked := self.headers.get("Range"):
+                fake.ranges.append(asked)
+                start = int(asked.removeprefix("bytes=").split("-")[0])
+                headers["Content_Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            rest_of = body[start:]
+            if fake.cut_after and len(rest_of) > fake.cut_after:
+                some, fake.cut_after = rest_of[: fake.cut_after], fake.then
+                self.reply(206 if start else 200, some, Content_Length=str(len(rest_of)), **headers)
+                self.close_connection = True
+                return None
+            return self.reply(206 if start else 200, rest_of, **headers)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    fake.point_to(f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.chdir(tmp_path)
+    yield fake
+    server.shutdown()
+    server.server_close()

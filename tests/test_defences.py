@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 # test, file, the defence, what stands there without it
 TRIALS = [
-    ("test_01", "tuning/adapter.py", "= vocabulary.rows.detach()", "= vocabulary.table()"),
+    ("test_01", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_02", "tuning/vocab.py", "table[list(self.ids)] = self.rows.data.to(base.dtype)", "pass"),
     ("test_03", "tuning/vocab.py", "self.rows.to(old.dtype)[", "self.rows.detach().to(old.dtype)["),
     ("test_03", "tuning/vocab.py", "hidden @ self.rows.to(", "hidden @ self.rows.detach().to("),
@@ -34,6 +34,7 @@ TRIALS = [
     ("test_12_packed", "gemma/model.py", "seen &= documents[:, :, None] == documents[:, None, :]", "pass"),
     ("test_12_a", "tuning/data.py", "(rendered.ids, rendered.mask,", "(rendered.ids[:length], rendered.mask[:length],"),
     ("test_13", "cli.py", "if unknown:", "if False:"),
+    ("test_14", "hub.py", "except errors.GatedRepoError:", "except ZeroDivisionError:"),
     ("test_15", "train.py", "if not found.tags[token]:", "if False:"),
     ("test_15", "train.py", "in found.unknown.items():", "in ():"),
     ("test_15", "train.py", "return explicit or list(found.tags)", "return explicit or ['<tool_response>']"),
@@ -48,7 +49,8 @@ TRIALS = [
     ("test_21", "text/template.py", 'out.supervise(role == "model")', "out.supervise(True)"),
     ("test_22", "text/template.py", 'raise TemplateError(f"{where}: unknown role', "continue  #"),
     ("test_23", "tuning/vocab.py", "return old.index_copy(", "return old if True else old.index_copy("),
-    ("test_25", "tuning/adapter.py", "= vocabulary.rows.detach()", "= vocabulary.table()"),
+    ("test_24", "tuning/lora.py", "for name in (TABLE, HEAD) if TABLE in modules", "for name in ()"),
+    ("test_25", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_26", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
     ("test_27", "tuning/lora.py", "(self._unmerged.float() + self.delta()).to(", "self._unmerged + self.delta().to("),
     ("test_28", "text/template.py", "ROLE_NAMES[format][speaker], _strip(pieces)", "role, _strip(pieces)"),

@@ -9,21 +9,23 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import minifc
 from minifc import toy
-from minifc.cli import Parser
-from minifc.errors import CallError, ConfigError, DataError, OptionError, TemplateError, TrainingError
+from minifc.cli import Parser, run_command
+from minifc.errors import CallError, ConfigError, DataError, HubError, OptionError, TemplateError, TrainingError
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
+from minifc.hub import find_model
 from minifc.options import add_options
 from minifc.text.calls import TAGS, read_call
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
-from minifc.train import fitting, pick_dtype, tokens_to_add
+from minifc.train import RunConfig, fitting, main, pick_dtype, tokens_to_add
 from minifc.tuning.data import Conversation, Example, make_examples, pack
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.loss import batch_loss
@@ -230,7 +232,7 @@ def test_12_a_conversation_too_long_is_named_and_never_cut(load: Load, capsys: p
     rows = _conversations(8)
     sizes = {e.source: len(e.ids) for e in make_examples(rows, tokenizer, "gemma", 5000).fitting}
     length = sorted(sizes.values())[4]
-    kept = fitting(rows, tokenizer, "gemma", length)
+    kept = fitting(rows, tokenizer, "gemma", RunConfig(), length)
     assert all(len(example.ids) == sizes[example.source] for example in kept)
     printed = capsys.readouterr().out
     assert "left out: 3 of 8" in printed
@@ -245,6 +247,17 @@ def test_13_unknown_option_is_an_error_with_the_nearest_name() -> None:
         parser.parse(["--lerning-rate", "1"])
     with pytest.raises(OptionError, match="unknown option --max-seq"):
         parser.parse(["--max-seq", "1"])
+
+
+def test_14_a_gated_model_names_the_licence_page_and_the_login(fake_hub: Any, tiny: Path) -> None:
+    # without: find_model letting the hub client's error through
+    fake_hub.gated = True
+    with pytest.raises(HubError, match=r"https://huggingface\.co/google/gemma-2-2b-it.* hf auth login") as caught:
+        find_model("google/gemma-2-2b-it")
+    assert "\n" not in str(caught.value)
+    fake_hub.asked.clear()
+    assert find_model(str(tiny)).path == tiny
+    assert fake_hub.asked == []
 
 
 def test_15_tokens_follow_from_the_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,6 +380,26 @@ def test_23_new_tokens_train_on_a_tied_model(load: Load) -> None:
     config = LoopConfig(max_steps=12, rows=4, length=1000, learning_rate=5e-3)
     train(model, examples, config, log=lambda record: losses.append(record["loss"]), progress=False)
     assert losses[-1] < losses[0] / 2
+
+
+def test_24_the_courses_recipe_runs_and_its_cost_is_said(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # without: add_lora not knowing embed_tokens and lm_head
+    turn = "<think>Add.</think><tool_call>\n{'name': 'add', 'arguments': {'a': 1}}\n</tool_call>"
+    row = {"conversations": [{"role": "human", "content": "Add 1."}, {"role": "model", "content": turn}]}
+    data = tmp_path / "rows.jsonl"
+    data.write_text(f"{json.dumps(row)}\n" * 4)
+    options = ["--recipe", "course", "--model", str(tiny), "--data", str(data), "--max-steps", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main, [*options, "--to", str(tmp_path / "run")])
+    assert stopped.value.code == 0
+    assert "two tables" in capsys.readouterr().out
+    model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+    minifc.load_adapter(model, tokenizer, tmp_path / "run" / "adapter")
+    before = model(ids := _ids(tokenizer))
+    minifc.merge(model)
+    assert torch.allclose(model(ids), before, atol=1e-4)
 
 
 def test_25_eight_new_tokens_cost_eight_rows_on_disk(taught: tuple[Gemma, Tokenizer], tmp_path: Path) -> None:

@@ -76,6 +76,46 @@ def test_main_job_leaves_a_whole_run_folder(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["exact"]["total"] == 2
 
 
+@pytest.fixture
+def course_rows(tmp_path: Path) -> Path:
+    """Conversations whose text holds the tags, calls in Python's form; the last call cannot be read."""
+    calls = [str({"name": "add", "arguments": {"a": number}}) for number in range(9)] + ["{'name': "]
+    turns = [f"<think>Add.</think><tool_call>\n{call}\n</tool_call>" for call in calls]
+    rows = [[("human", "Add."), ("model", turn)] for turn in turns]
+    path = tmp_path / "course.jsonl"
+    as_dicts = ([{"role": role, "content": content} for role, content in row] for row in rows)
+    path.write_text("".join(json.dumps({"conversations": row}) + "\n" for row in as_dicts))
+    return path
+
+
+def test_the_courses_recipe(course_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """COURSE.md's values; one of them overridden; all printed and saved."""
+    options = ["--model", "weights/tiny", "--data", str(course_rows), "--max-steps", "1", "--to", str(tmp_path / "run")]
+    assert run(train.main, *options, "--recipe", "course", "--alpha", "32") == 0
+    printed = capsys.readouterr().out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    lora, loop = config["lora"], config["loop"]
+    assert len(lora["targets"]) == 9
+    assert (lora["r"], lora["alpha"], lora["dropout"]) == (16, 32, 0.05)
+    assert (loop["learning_rate"], loop["warmup_ratio"], loop["weight_decay"]) == (1e-4, 0.1, 0.1)
+    assert (loop["rows"], loop["accumulation"], loop["length"], loop["epochs"]) == (1, 4, 1500, 1)
+    assert loop["max_grad_norm"] == 1.0
+    assert loop["gradient_checkpointing"]
+    assert "alpha=32.0" in printed
+    assert "learning_rate=0.0001" in printed
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    supervised = json.loads(metrics[0])["supervised"]
+    assert supervised == json.loads(metrics[0])["tokens"] - 9  # every token but the first of each conversation
+
+
+def test_the_lean_recipe_rewrites_calls(course_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "weights/tiny", "--data", str(course_rows), "--max-steps", "1", "--to", str(tmp_path / "run")]
+    assert run(train.main, *options) == 0
+    printed = capsys.readouterr().out
+    assert "left out: 1 of 10 conversations have calls that cannot be read" in printed
+    assert "course.jsonl, row 10" in printed
+
+
 def test_own_data_in_the_courses_format(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run(train.main, "--data", str(rows), "--format", "course", "--to", str(tmp_path / "run"), "--epochs", "1") == 0
@@ -132,7 +172,7 @@ def test_bad_data_is_one_line_and_leaves_nothing(
 
 def test_absent_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(train.main, "--data", str(tmp_path / "none.json")) == 2
-    one_line_error(capsys, "none.json", "cannot be read")
+    one_line_error(capsys, "none.json", "no such file")
     assert run(train.main, "--model", str(tmp_path / "none")) == 2
     one_line_error(capsys, "no such folder")
 
@@ -202,6 +242,7 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--learning-rate", "-1"], "--learning-rate -1.0: must be above 0"),
         (["--r", "0"], "--r 0: the rank must be at least 1"),
         (["--targets", "q_prj"], "'q_prj' is no linear layer"),
+        (["--targets", "q_proj,lm_head"], "both embed_tokens and lm_head, or on neither"),
         (["--tokens", "<tool>"], "--tokens <tool>: it never occurs"),
         (["--length", "20"], "raise it"),
         (["--format", "chatml"], "invalid choice"),

@@ -52,14 +52,15 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         model = Gemma(config)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     state: dict[str, Tensor] = {}
-    for shard in _shards(folder):
-        _read(shard, expected, state, dtype, torch.device(device))
+    shards = _shards(folder)
+    size = sum(_read(shard, expected, state, dtype, torch.device(device)) for shard in shards)
     if config.tie_word_embeddings:
         head, table = state.pop(_HEAD, None), state.get(_TABLE)
         if head is not None and table is not None and not torch.equal(head, table):
             raise CheckpointError(f"{folder}: {_HF_HEAD} differs from the embedding that config.json ties it to")
     if missing := sorted(set(expected) - set(state)):
         raise CheckpointError(f"{folder}: {len(missing)} tensors are in no file, {missing[0]} first")
+    _check_size(folder, shards, size)
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -90,6 +91,16 @@ def save_model(model: Gemma, tokenizer: Saveable | None, folder: str | Path, max
         _write_json(temporary / "generation_config.json", generation)
         if tokenizer is not None:
             tokenizer.save(temporary)
+
+
+def require_finite(model: Gemma, folder: str | Path) -> None:
+    """Raise CheckpointError naming a weight that holds NaN or infinity.
+
+    Loading maps weights without reading them; this reads all of them, seconds at full size.
+    """
+    for name, weight in model.named_parameters():
+        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(weight.detach())):  # NaN goes through both
+            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -131,8 +142,9 @@ def _read(
     state: dict[str, Tensor],
     dtype: torch.dtype | None,
     device: torch.device,
-) -> None:
-    """Add one file's tensors to `state`, each checked against what the config calls for."""
+) -> int:
+    """Add one file's tensors to `state`, each checked against what the config calls for; their size in bytes."""
+    size = 0
     with _open(shard) as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             ours = _HEAD if name == _HF_HEAD else name
@@ -147,7 +159,21 @@ def _read(
                 raise CheckpointError(
                     f"{shard}: {name} holds {tensor.dtype}; minifc reads weights that are not quantised"
                 )
+            size += tensor.nbytes
             state[ours] = tensor.to(device=device, dtype=dtype)
+    return size
+
+
+def _check_size(folder: Path, shards: list[Path], size: int) -> None:
+    """Raise CheckpointError if the index speaks of other weights than the files hold, as of another revision."""
+    if shards == [folder / SINGLE]:
+        return
+    metadata = read_json(folder / INDEX, CheckpointError).get("metadata")
+    stated = metadata.get("total_size", size) if isinstance(metadata, dict) else size
+    if stated != size:
+        raise CheckpointError(
+            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
+        )
 
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> None:

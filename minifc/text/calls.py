@@ -10,7 +10,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ MAX_LENGTH = 100_000  # characters in one call
 MAX_DEPTH = 64  # brackets inside brackets
 # A string may lack its end: then it reaches to the end of the text, and is read once.
 _STRING_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*(?:"|\Z)|'(?:\\.|[^'\\])*(?:'|\Z)|[\[\](){}]""", re.DOTALL)
+_TOOLS_BLOCK = re.compile(f"{TOOLS}(.*?){END_TOOLS}", re.DOTALL)
+# What is thought is passed over; a call may lack its end.
+_THOUGHT_OR_CALL = re.compile(rf"{THINK}.*?(?:{END_THINK}|\Z)|{TOOL_CALL}(.*?)({END_TOOL_CALL}|\Z)", re.DOTALL)
 _CALL_FIELDS = {"name", "arguments", "id", "type"}
 
 
@@ -105,6 +108,42 @@ def read_call(text: str) -> Call:
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise CallError(f"the arguments of {name} are not an object")
     return Call(name, arguments)
+
+
+def rewrite_calls(text: str, tools: Mapping[str, dict[str, Any]]) -> str:
+    """A model turn's text that holds its tags, with every call in the canonical form. Raises CallError.
+
+    tools: schemas by name, for the order of arguments; a call of another tool keeps its own order.
+    """
+
+    def rewrite(match: re.Match[str]) -> str:
+        written, end = match.groups()
+        if written is None:
+            return match.group()
+        if not end:
+            raise CallError(f"a call is not closed by {END_TOOL_CALL}")
+        call = read_call(written)
+        return f"{TOOL_CALL}\n{write_call(call, tools.get(call.name))}\n{END_TOOL_CALL}"
+
+    return _THOUGHT_OR_CALL.sub(rewrite, text)
+
+
+def read_tools(text: str) -> list[dict[str, Any]]:
+    """The schemas between `<tools>` and `</tools>` in a text: a list, or one object a line. Raises CallError."""
+    found: list[dict[str, Any]] = []
+    for block in _TOOLS_BLOCK.findall(text):
+        if not block.strip():
+            continue  # many a system text speaks of empty <tools></tools>
+        try:
+            values = read_value(block)
+        except CallError:
+            values = [read_value(line) for line in block.splitlines() if line.strip()]
+        for value in values if isinstance(values, list) else [values]:
+            tool = value.get("function", value) if isinstance(value, dict) else None
+            if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+                raise CallError(f"a tool is an object with a name, not {str(value)[:80]}")
+            found.append(tool)
+    return found
 
 
 def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:

@@ -25,6 +25,8 @@ START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
 _CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|unused\d+)>|\[@BOS@\]")
 SETTINGS = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
+# Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
+_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 _UNUSED = re.compile(r"<unused\d+>")
 
 
@@ -75,8 +77,7 @@ class _JsonBackend:
     def save(self, folder: Path, control: dict[str, int]) -> None:
         """The same file with today's control tokens: new ones appended, reused ids renamed."""
         plain = [token for token in self.data["added_tokens"] if token["content"] not in self.control]
-        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        tokens = [{"id": id_, "content": name, **flags} for name, id_ in control.items()]
+        tokens = [{"id": id_, "content": name, **_FLAGS} for name, id_ in control.items()]
         renamed = {id_: name for name, id_ in control.items()}
         vocab = {renamed.get(id_, piece): id_ for piece, id_ in self.pieces.items()}
         data = self.data | {
@@ -291,7 +292,11 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.save(folder, self.control)
-        (folder / SETTINGS).write_text(json.dumps(self.settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        settings = dict(self.settings)
+        if "added_tokens_decoder" in settings:  # where transformers' GemmaTokenizer looks, and not in tokenizer.json
+            new = {str(id_): {"content": name, **_FLAGS} for name, id_ in self.added.items()}
+            settings["added_tokens_decoder"] = settings["added_tokens_decoder"] | new
+        (folder / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if self.added:
             (folder / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
 

@@ -6,10 +6,14 @@ tokenizer files              with the new tokens, so that the folder stands on i
 """
 
 import json
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,18 +22,17 @@ from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
-from minifc.tuning.lora import LoraLinear, fold_lora, freeze, inject, lora_layers
-from minifc.tuning.vocab import ExtendedVocabulary, extend, fold_vocabulary
+from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers
+from minifc.tuning.vocab import extend, extended, fold_vocabulary
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_WHOLE_TABLES = ("model.embed_tokens.", "lm_head.")
-_ROWS = "model.embed_tokens.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
+_ROWS = f"{TABLE}.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
 # Fields of PEFT's config that do not change what is computed, or that minifc reads. Any other one means
 # something minifc cannot run, unless it is empty or off; then it is refused by name.
 _UNDERSTOOD = {
-    "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout", "peft_type",
-    "peft_version", "qalora_group_size", "r", "revision", "target_modules", "task_type",
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout",
+    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "task_type",
     "trainable_token_indices", "use_rslora",
 }  # fmt: skip
 _HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatron_core": ("megatron.core",)}
@@ -39,10 +42,10 @@ def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
     """What an adapter consists of, under PEFT's names, fp32."""
     tensors = {}
     for name, layer in lora_layers(model):
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = layer.lora_A.weight.detach()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = layer.lora_B.weight.detach()
-    if isinstance(vocabulary := model.model.embed_tokens, ExtendedVocabulary):
-        tensors[_PREFIX + _ROWS] = vocabulary.rows.detach()
+        for matrix, parameter in layer.matrices().items():
+            tensors[f"{_PREFIX}{name}.{matrix}"] = parameter.detach()
+    if (new := extended(model)) is not None:
+        tensors[_PREFIX + _ROWS] = new.rows.detach()
     return tensors
 
 
@@ -54,25 +57,29 @@ def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: s
     layers = dict(lora_layers(model))
     if not layers:
         raise OptionError("the model has no LoRA to save; call minifc.add_lora first")
-    settings = {(layer.r, layer.alpha, layer.dropout, layer.rslora) for layer in layers.values()}
-    if len(settings) > 1:
-        raise OptionError("layers with different LoRA settings cannot be saved as one adapter")
-    (r, alpha, dropout, rslora) = settings.pop()
-    vocabulary = model.model.embed_tokens
-    config = {
+    shared = {(layer.dropout, layer.rslora) for layer in layers.values()}
+    if len(shared) > 1:
+        raise OptionError("layers with different dropout or scaling cannot be saved as one adapter")
+    (dropout, rslora) = shared.pop()
+    ranks = {name: layer.r for name, layer in layers.items()}
+    alphas = {name: layer.alpha for name, layer in layers.items()}
+    r, alpha = _most_common(ranks), _most_common(alphas)
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": r,
         "lora_alpha": alpha,
+        "rank_pattern": {name: own for name, own in ranks.items() if own != r},
+        "alpha_pattern": {name: own for name, own in alphas.items() if own != alpha},
         "lora_dropout": dropout,
         "use_rslora": rslora,
         "target_modules": _target_names(model, layers),
         "bias": "none",
         "inference_mode": True,
     }
-    if isinstance(vocabulary, ExtendedVocabulary):
-        config["trainable_token_indices"] = {"embed_tokens": list(vocabulary.ids)}
+    if (new := extended(model)) is not None:
+        config["trainable_token_indices"] = {"embed_tokens": list(new.ids)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model).items()}
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -89,12 +96,10 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     folder = Path(folder)
     config = _read_config(folder / CONFIG)
     tensors = _read_tensors(folder / WEIGHTS)
-    rows = tensors.pop(_ROWS, None)
-    # PEFT by default writes the whole embedding and head beside the trained rows; the base has them.
-    if rows is None and (whole := [name for name in tensors if name.startswith(_WHOLE_TABLES)]):
-        raise CheckpointError(f"{folder}: it holds {whole[0]}, a whole table, which minifc does not train or load")
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_WHOLE_TABLES)}
-    ids = _token_ids(config, folder)
+    vocabulary = model.model.embed_tokens
+    if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
+        raise CheckpointError(f"{folder}: the model already has an adapter; load the base model again, or merge first")
+    ids, rows = _new_rows(config, tensors, vocabulary, folder)
     layers = _check(model, folder, config, tensors, rows, ids)
 
     if rows is not None:
@@ -104,16 +109,10 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
             raise CheckpointError(f"{folder}: {error}; the adapter belongs to another model") from None
         extend(model, ids, rows)
     for name in layers:
-        layer = inject(
-            model,
-            name,
-            config["r"],
-            config["lora_alpha"],
-            config.get("lora_dropout", 0.0),
-            config.get("use_rslora", False),
-        )
-        layer.lora_A.weight.data.copy_(tensors[f"{name}.lora_A.weight"])
-        layer.lora_B.weight.data.copy_(tensors[f"{name}.lora_B.weight"])
+        r, alpha = _rank_and_alpha(config, name)
+        layer = inject(model, name, r, alpha, config.get("lora_dropout", 0.0), config.get("use_rslora", False))
+        for matrix, parameter in layer.matrices().items():
+            parameter.data.copy_(tensors[f"{name}.{matrix}"])
     freeze(model)
 
 
@@ -142,19 +141,63 @@ def _read_config(path: Path) -> dict[str, Any]:
     for field in ("r", "lora_alpha", "target_modules"):
         if not config.get(field):
             raise CheckpointError(f"{path}: {field} is missing")
+    for field in ("rank_pattern", "alpha_pattern"):
+        if odd := [key for key in config.get(field) or {} if not re.fullmatch(r"\^?[\w.]+", key)]:
+            raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name, which minifc matches")
     for field, value in config.items():
         if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):
             raise CheckpointError(f"{path}: {field}={value!r} is not something minifc can run")
     return config
 
 
-def _target_names(model: Gemma, layers: dict[str, LoraLinear]) -> list[str]:
+def _most_common(values: Mapping[str, Any]) -> Any:
+    return Counter(values.values()).most_common(1)[0][0]
+
+
+def _target_names(model: Gemma, layers: Mapping[str, Lora]) -> list[str]:
     """As short as they can be: `q_proj` if every q_proj has LoRA, full names otherwise."""
     short = {name.rpartition(".")[2] for name in layers}
-    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, LoraLinear))]
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     plain = (name for name in linear if name not in layers and ".lora_" not in name and not name.endswith(".base"))
     partial = {name.rpartition(".")[2] for name in plain} & short
     return sorted((short - partial) | {name for name in layers if name.rpartition(".")[2] in partial})
+
+
+def _rank_and_alpha(config: dict[str, Any], name: str) -> tuple[int, float]:
+    """Of one layer: the first pattern that the end of its name matches, or else the adapter's."""
+
+    def pick(patterns: Mapping[str, Any] | None, default: Any) -> Any:
+        for key, value in (patterns or {}).items():
+            whole, key = key.startswith("^"), key.removeprefix("^")
+            if name == key or (not whole and name.endswith("." + key)):
+                return value
+        return default
+
+    return pick(config.get("rank_pattern"), config["r"]), pick(config.get("alpha_pattern"), config["lora_alpha"])
+
+
+def _new_rows(
+    config: dict[str, Any], tensors: dict[str, Tensor], vocabulary: Vocabulary, folder: Path
+) -> tuple[list[int], Tensor | None]:
+    """The ids and rows of new tokens. Takes them, and whole tables, out of `tensors`.
+
+    PEFT writes the whole embedding and head of a resized model, beside rows that it trained or instead
+    of them. The base has the old rows; the new ones are what stands after them.
+    """
+    ids, rows = _token_ids(config, folder), tensors.pop(_ROWS, None)
+    whole = [name for name in tensors if name.startswith((f"{TABLE}.", f"{HEAD}.")) and ".lora_" not in name]
+    tables = {name: tensors.pop(name) for name in whole}
+    if rows is not None or not tables:
+        return ids, rows
+    name, table = next(iter(tables.items()))
+    old = vocabulary.weight.data
+    if not all(torch.equal(table, other) for other in tables.values()):
+        raise CheckpointError(f"{folder}: {' and '.join(tables)} differ, though the base model ties them")
+    if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old.dtype), old):
+        raise CheckpointError(f"{folder}: {name} is a table that is not the base model's; minifc does not train one")
+    if len(table) == len(old):
+        return ids, None
+    return list(range(len(old), len(table))), table[len(old) :].float()
 
 
 def _token_ids(config: dict[str, Any], folder: Path) -> list[int]:
@@ -171,8 +214,6 @@ def _check(
 ) -> list[str]:
     """The layers that the adapter is for. Raises before anything is changed if it does not fit this model."""
     vocabulary = model.model.embed_tokens
-    if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
-        raise CheckpointError(f"{folder}: the model already has an adapter; load the base model again, or merge first")
     E, other = model.config.hidden_size, "the adapter belongs to another model"
     if (rows is None) != (not ids) or (rows is not None and tuple(rows.shape) != (len(ids), E)):
         raise CheckpointError(f"{folder}: rows for new tokens do not match {CONFIG} or the hidden size {E}; {other}")
@@ -182,21 +223,34 @@ def _check(
     if new != list(range(vocabulary.size, vocabulary.size + len(new))):
         raise CheckpointError(f"{folder}: token ids {new} do not continue the model's {vocabulary.size}; {other}")
 
+    V = vocabulary.size + len(new)
     linear: dict[str, Any] = {name: module for name, module in model.named_modules() if hasattr(module, "in_features")}
     layers = list(dict.fromkeys(name.rpartition(".lora_")[0] for name in tensors))
+    if TABLE in layers:  # innermost, so that saving and loading agree
+        layers = [TABLE, *(name for name in layers if name != TABLE)]
     for name in layers:
-        if name not in linear:
+        r, _ = _rank_and_alpha(config, name)
+        if name == TABLE:
+            shapes = {"lora_embedding_A": (r, V), "lora_embedding_B": (E, r)}
+        elif name == HEAD:
+            shapes = {"lora_A.weight": (r, E), "lora_B.weight": (V, r)}
+        elif name in linear:
+            layer = linear[name]
+            shapes = {"lora_A.weight": (r, layer.in_features), "lora_B.weight": (layer.out_features, r)}
+        else:
             raise CheckpointError(f"{folder}: {name} is no layer of this model; {other}")
-        shapes = {"A": (config["r"], linear[name].in_features), "B": (linear[name].out_features, config["r"])}
         for matrix, shape in shapes.items():
-            tensor = tensors.get(f"{name}.lora_{matrix}.weight")
+            tensor = tensors.get(f"{name}.{matrix}")
             if tensor is None or tuple(tensor.shape) != shape:
                 found = "missing" if tensor is None else f"{list(tensor.shape)}"
-                raise CheckpointError(f"{folder}: lora_{matrix} of {name} is {found}, not {list(shape)}; {other}")
+                raise CheckpointError(f"{folder}: {matrix} of {name} is {found}, not {list(shape)}; {other}")
     targets = config["target_modules"]
     for target in targets if isinstance(targets, list) else []:
         if not any(name == target or name.endswith("." + target) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; it cannot be used")
     return layers
 
 

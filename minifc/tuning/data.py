@@ -10,7 +10,7 @@ Three shapes of row, recognised by their fields:
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from minifc.errors import CallError, DataError, TemplateError, TokenizerError
-from minifc.text.calls import TAGS, read_value
-from minifc.text.template import Format, Message, render, tool_schema, unknown_tags, used_tags
+from minifc.text.calls import TAGS, read_tools, read_value, rewrite_calls
+from minifc.text.template import SPEAKERS, Format, Message, render, tool_schema, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer
 
 IGNORED = -100  # the target of a position that nothing is learned from
@@ -36,23 +36,56 @@ class Conversation:
 
 
 def read_conversations(path: str | Path) -> list[Conversation]:
-    """The rows of a JSON or JSON Lines file. Raises DataError naming file and row."""
+    """The conversations of a data file or a folder of them. Raises DataError naming file and row."""
+    return [read_conversation(row, source) for source, row in read_rows(path)]
+
+
+def read_rows(path: str | Path) -> list[tuple[str, Any]]:
+    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, or of a folder of them.
+
+    Raises DataError for a file that cannot be read or is empty.
+    """
     path = Path(path)
+    files = _data_files(path) if path.is_dir() else [path]
+    rows = [(f"{file}, row {number}", row) for file in files for number, row in enumerate(_read_file(file), 1)]
+    if not rows:
+        raise DataError(f"{path}: empty; a data file holds one conversation per row")
+    return rows
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Parquet files, or else JSON ones, in a folder; hidden folders are not looked into."""
+    for suffixes in ((".parquet",), (".json", ".jsonl")):
+        files = [file for file in folder.rglob("*") if file.suffix in suffixes]
+        if shown := [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]:
+            return sorted(shown)
+    raise DataError(f"{folder}: a folder without a .parquet, .json or .jsonl file")
+
+
+def _read_file(path: Path) -> list[Any]:
+    return _READERS.get(path.suffix, _read_json)(path)
+
+
+def _read_parquet(path: Path) -> list[Any]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+    except ImportError:
+        raise DataError(f"{path}: a parquet file needs pyarrow; pip install pyarrow") from None
+    try:
+        rows: list[Any] = read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as parquet ({error})") from None
+    return rows
+
+
+def _read_json(path: Path) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
-    if not text.strip():
-        raise DataError(f"{path}: empty; a data file holds one conversation per row")
-    rows = _rows(path, text)
-    if not rows:
-        raise DataError(f"{path}: empty; a data file holds one conversation per row")
-    return [_conversation(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
-
-
-def _rows(path: Path, text: str) -> list[Any]:
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
@@ -67,7 +100,11 @@ def _rows(path: Path, text: str) -> list[Any]:
     return whole if isinstance(whole, list) else [whole]
 
 
-def _conversation(row: Any, source: str) -> Conversation:
+_READERS = {".json": _read_json, ".jsonl": _read_json, ".parquet": _read_parquet}
+
+
+def read_conversation(row: Any, source: str) -> Conversation:
+    """A row in any of the three shapes. Raises DataError that begins with its source."""
     if not isinstance(row, dict):
         raise DataError(f"{source}: a JSON {type(row).__name__}, not an object with messages or conversations")
     messages = row.get("messages", row.get("conversations"))
@@ -104,6 +141,28 @@ def _from_value(message: dict[str, Any]) -> Message:
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
+def with_canonical_calls(conversation: Conversation) -> Conversation:
+    """A verbatim conversation with its model turns' calls in minifc's one written form; any other as it is.
+
+    Raises DataError naming the row for a call or a list of tools that cannot be read.
+    """
+    if not conversation.verbatim:
+        return conversation
+    tools: dict[str, dict[str, Any]] = {}
+    messages: list[Message] = []
+    try:
+        for message in conversation.messages:
+            content = message.get("content")
+            if SPEAKERS.get(message.get("role", "")) == "model" and isinstance(content, str):
+                content = rewrite_calls(content, tools)
+            elif isinstance(content, str):
+                tools |= {tool["name"]: tool for tool in read_tools(content)}
+            messages.append({**message, "content": content})
+    except CallError as error:
+        raise DataError(f"{conversation.source}: {error}") from None
+    return replace(conversation, messages=messages)
+
+
 @dataclass(frozen=True)
 class Audit:
     """What a data set asks of the tokenizer and of the row length."""
@@ -135,8 +194,19 @@ class Examples:
     too_long: list["Example"] = field(default_factory=list)
 
 
-def make_examples(conversations: Sequence[Conversation], tokenizer: Tokenizer, format: Format, length: int) -> Examples:
-    """Render every conversation. Raises DataError for one with nothing to learn from."""
+def make_examples(
+    conversations: Sequence[Conversation],
+    tokenizer: Tokenizer,
+    format: Format,
+    length: int,
+    every_token: bool = False,
+    cut: bool = False,
+) -> Examples:
+    """Render every conversation. Raises DataError for one with nothing to learn from.
+
+    every_token: learn from all tokens, not from the model's turns alone.
+    cut: one that is longer than a row goes on in the next, which does not see what came before.
+    """
     examples = Examples([])
     for conversation in conversations:
         try:
@@ -147,8 +217,15 @@ def make_examples(conversations: Sequence[Conversation], tokenizer: Tokenizer, f
             raise DataError(f"{conversation.source}: {error}") from None
         if not any(rendered.mask):
             raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")
-        example = Example(rendered.ids, rendered.mask, conversation.source)
-        (examples.fitting if len(example.ids) <= length else examples.too_long).append(example)
+        mask = [True] * len(rendered.ids) if every_token else rendered.mask
+        if len(mask) <= length:
+            examples.fitting.append(Example(rendered.ids, mask, conversation.source))
+            continue
+        examples.too_long.append(Example(rendered.ids, mask, conversation.source))
+        for start in range(0, len(mask) if cut else 0, length):
+            part = slice(start, start + length)
+            if any(mask[part][1:]):  # the first token of a row follows nothing
+                examples.fitting.append(Example(rendered.ids[part], mask[part], conversation.source))
     return examples
 
 

@@ -5,11 +5,15 @@
 B starts at zero, so training starts from the model as it is. The model knows nothing of this:
 `add_lora` replaces linear layers from outside, whatever they are, as long as they have
 `in_features` and `out_features`.
+
+The vocabulary's table can be changed too, as the course does it: one change for reading ids
+(target `embed_tokens`) and another for writing them (`lm_head`), although both use one table.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +24,8 @@ from minifc.options import option, require
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+VOCABULARY = ("embed_tokens", "lm_head")  # reading a table and writing by it
+TABLE, HEAD = "model.embed_tokens", "lm_head"  # their full names; in minifc one module does both
 
 
 @dataclass(frozen=True)
@@ -38,23 +44,44 @@ class LoraConfig:
         require(bool(self.targets), "targets", "", "needs at least one layer name, such as q_proj")
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer and its low-rank change. Parameter names are PEFT's."""
+class Lora(nn.Module):
+    """A frozen module and its low-rank change. Parameter names are PEFT's."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         super().__init__()
         self.base = base
-        self.in_features, self.out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
         self.r, self.alpha, self.dropout, self.rslora = r, alpha, dropout, rslora
         # alpha / r keeps the size of the change steady as r varies; rsLoRA (arXiv:2312.03732) divides by sqrt(r).
         self.scaling = alpha / (math.sqrt(r) if rslora else r)
-        device = next(base.parameters()).device
         # fp32 whatever the base: in bf16 most updates of AdamW would be rounded away.
-        form = {"bias": False, "device": device, "dtype": torch.float32}
-        self.lora_A = nn.utils.skip_init(nn.Linear, self.in_features, r, **form)
-        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.out_features, **form)
-        nn.init.zeros_(self.lora_B.weight)
+        self.form: dict[str, Any] = {"device": next(base.parameters()).device, "dtype": torch.float32}
+
+    def matrices(self) -> dict[str, nn.Parameter]:
+        """A and B by their names."""
+        return {name: matrix for name, matrix in self.named_parameters() if name.startswith("lora_")}
+
+    def start(self) -> None:
+        """Draw A, and set B to zero."""
+        raise NotImplementedError
+
+    def delta(self) -> Tensor:
+        """The change as one matrix, fp32, in the shape of the weight that it changes."""
+        raise NotImplementedError
+
+
+class LoraLinear(Lora):
+    """A linear layer and its change."""
+
+    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
+        super().__init__(base, r, alpha, dropout, rslora)
+        self.in_features, self.out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
+        self.lora_A = nn.utils.skip_init(nn.Linear, self.in_features, r, bias=False, **self.form)
+        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.out_features, bias=False, **self.form)
         self._unmerged: Tensor | None = None  # the base weight while the change is merged into it
+
+    def start(self) -> None:
+        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         y: Tensor = self.base(x)
@@ -64,8 +91,7 @@ class LoraLinear(nn.Module):
         x = F.dropout(x, self.dropout, self.training)
         return y + F.linear(F.linear(x, A), B) * self.scaling
 
-    def delta(self) -> Tensor:
-        """The change as one matrix, fp32 [out, in]."""
+    def delta(self) -> Tensor:  # [out, in]
         return self.lora_B.weight @ self.lora_A.weight * self.scaling
 
     @torch.no_grad()
@@ -90,6 +116,71 @@ class LoraLinear(nn.Module):
             self.base.weight.data, self._unmerged = self._unmerged, None
 
 
+class LoraEmbedding(Lora):
+    """A vocabulary whose ids are read with a change, and written without: table[id] + scaling * B A[:, id]."""
+
+    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
+        super().__init__(base, r, alpha, dropout, rslora)
+        self.size = int(base.size)  # type: ignore[arg-type]
+        self.lora_embedding_A = nn.Parameter(torch.empty(r, self.size, **self.form))
+        self.lora_embedding_B = nn.Parameter(torch.empty(table_width(base), r, **self.form))
+
+    def start(self) -> None:
+        """The other way round, as PEFT does: a column of A belongs to one id, which may never occur."""
+        nn.init.zeros_(self.lora_embedding_A)
+        nn.init.normal_(self.lora_embedding_B)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """int64 [...] -> [..., E]. Nothing is dropped out: an id is there or not."""
+        row: Tensor = self.base.lookup(ids)  # type: ignore[operator]
+        change = F.embedding(ids, self.lora_embedding_A.T) @ self.lora_embedding_B.T
+        return row + (change * self.scaling).to(row.dtype)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """[n, E] -> [n, V]"""
+        scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
+        return scores
+
+    def delta(self) -> Tensor:  # [V, E]
+        return (self.lora_embedding_B @ self.lora_embedding_A).T * self.scaling
+
+
+class LoraHead(Lora):
+    """A vocabulary whose ids are written with a change, and read without."""
+
+    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
+        super().__init__(base, r, alpha, dropout, rslora)
+        self.size = int(base.size)  # type: ignore[arg-type]
+        self.lora_A = nn.utils.skip_init(nn.Linear, table_width(base), r, bias=False, **self.form)
+        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.size, bias=False, **self.form)
+
+    def start(self) -> None:
+        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.lora_B.weight)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """int64 [...] -> [..., E]"""
+        row: Tensor = self.base.lookup(ids)  # type: ignore[operator]
+        return row
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """[n, E] -> [n, V]"""
+        scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
+        A, B = self.lora_A.weight.to(hidden.dtype), self.lora_B.weight.to(hidden.dtype)
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return scores + F.linear(F.linear(hidden, A), B) * self.scaling
+
+    def delta(self) -> Tensor:  # [V, E]
+        return self.lora_B.weight @ self.lora_A.weight * self.scaling
+
+
+def table_width(vocabulary: Any) -> int:
+    """E, of a vocabulary in whatever it is wrapped."""
+    while hasattr(vocabulary, "base"):
+        vocabulary = vocabulary.base
+    return int(vocabulary.weight.shape[1])
+
+
 def add_lora(
     model: nn.Module,
     r: int = 16,
@@ -100,81 +191,93 @@ def add_lora(
 ) -> list[str]:
     """Freeze the model and give every layer whose name ends in one of `targets` a trainable change.
 
-    Draws A from torch's global generator. Returns the full names of the layers, in model order.
+    `embed_tokens` and `lm_head` change the vocabulary's table; new rows are then trained by them too.
+    Draws from torch's global generator. Returns the full names of the layers, in model order.
     Raises OptionError as `find_layers` does.
     """
     config = LoraConfig(r, alpha, dropout, tuple(targets), rslora)
     found = find_layers(model, config.targets)
     for name in found:
-        nn.init.kaiming_uniform_(inject(model, name, r, alpha, dropout, rslora).lora_A.weight, a=math.sqrt(5))
+        inject(model, name, r, alpha, dropout, rslora).start()
     freeze(model)
     return list(found)
 
 
-def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rslora: bool) -> LoraLinear:
-    """Put a LoraLinear around the layer of this name, with B zero and A as the memory happens to be."""
+def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rslora: bool) -> Lora:
+    """Put LoRA around the layer of this name, with numbers as the memory happens to hold them."""
+    kind = {TABLE: LoraEmbedding, HEAD: LoraHead}.get(name, LoraLinear)
+    name = TABLE if kind is LoraHead else name
     module = model.get_submodule(name)
-    layer = LoraLinear(module, r, alpha, dropout, rslora).train(module.training)
+    layer = kind(module, r, alpha, dropout, rslora).train(module.training)
     _replace(model, name, layer)
     return layer
 
 
-def find_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """The layers that `targets` name, in model order.
+def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = False) -> dict[str, nn.Module]:
+    """The layers that `targets` name, in model order; the vocabulary, which is no linear layer, comes first.
 
-    Raises OptionError for a target that matches nothing, so that no target is silently ignored.
+    new_tokens: whether the model has some, or is about to get them.
+
+    Raises OptionError for a target that matches nothing, so that no target is silently ignored, and
+    where new tokens would learn only in one direction.
     """
-    found: dict[str, nn.Module] = {}
-    unmatched = set(targets)
-    for name, module in model.named_modules():
-        if name.endswith(".base") or not (hasattr(module, "in_features") and hasattr(module, "out_features")):
-            continue
-        matches = {target for target in targets if name == target or name.endswith("." + target)}
-        if matches:
-            if isinstance(module, LoraLinear):
-                raise OptionError(f"{name} has LoRA already")
-            found[name] = module
-            unmatched -= matches
-    if unmatched:
-        linear = (name for name, module in model.named_modules() if hasattr(module, "in_features"))
-        known = sorted({name.rpartition(".")[2] for name in linear})
-        raise OptionError(f"LoRA target {sorted(unmatched)[0]!r} is no linear layer here; there are {', '.join(known)}")
+    modules = dict(model.named_modules())
+    linear = {name: m for name, m in modules.items() if hasattr(m, "in_features") and not name.endswith(".base")}
+    found = {name: modules[TABLE] for name in (TABLE, HEAD) if TABLE in modules and _matching(name, targets)}
+    if len(found) == 1 and (new_tokens or hasattr(modules[TABLE], "rows")):
+        raise OptionError("with new tokens, LoRA goes on both embed_tokens and lm_head, or on neither")
+    found |= {name: module for name, module in linear.items() if _matching(name, targets)}
+    if unmatched := set(targets) - {target for name in found for target in _matching(name, targets)}:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear} | set(VOCABULARY)))
+        raise OptionError(f"LoRA target {sorted(unmatched)[0]!r} is no linear layer here; there are {known}")
+    for name, module in found.items():
+        if isinstance(module, Lora):
+            raise OptionError(f"{name} has LoRA already")
     return found
 
 
+def _matching(name: str, targets: Sequence[str]) -> list[str]:
+    return [target for target in targets if name == target or name.endswith("." + target)]
+
+
 def freeze(model: nn.Module) -> None:
-    """Leave only the adapter trainable: LoRA's matrices and the rows of new tokens."""
+    """Leave only the adapter trainable: LoRA's matrices, and the rows of new tokens unless LoRA changes them too."""
+    table_has_lora = any(not isinstance(layer, LoraLinear) for _, layer in lora_layers(model))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".lora_" in name or name.endswith(".rows"))
+        parameter.requires_grad_(".lora_" in name or (name.endswith(".rows") and not table_has_lora))
 
 
-def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
-    """(name, layer) of every layer that has LoRA."""
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, Lora]]:
+    """(name, layer) of everything that has LoRA."""
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
-            yield name, module
+        if isinstance(module, Lora):
+            yield {LoraEmbedding: TABLE, LoraHead: HEAD}.get(type(module), name), module
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Fold every change into its weight, for speed. `unmerge_lora` takes it back exactly."""
-    layers = [layer for _, layer in lora_layers(model)]
-    for layer in layers:
+    """Fold every linear layer's change into its weight, for speed. `unmerge_lora` takes it back exactly."""
+    layers = _linear_layers(model)
+    for _, layer in layers:
         layer.check_merge()  # all before the first: a refused merge leaves the model as it was
-    for layer in layers:
+    for _, layer in layers:
         layer.merge()
 
 
 def unmerge_lora(model: nn.Module) -> None:
     """The changes beside their weights again, ready to be trained on."""
-    for _, layer in lora_layers(model):
+    for _, layer in _linear_layers(model):
         layer.unmerge()
 
 
 def fold_lora(model: nn.Module) -> None:
-    """Merge for good: ordinary linear layers again."""
+    """Merge for good: ordinary linear layers again. The vocabulary's own is `fold_vocabulary`."""
     merge_lora(model)
-    for name, layer in list(lora_layers(model)):
+    for name, layer in _linear_layers(model):
         _replace(model, name, layer.base)
+
+
+def _linear_layers(model: nn.Module) -> list[tuple[str, LoraLinear]]:
+    return [(name, layer) for name, layer in lora_layers(model) if isinstance(layer, LoraLinear)]
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -60,21 +60,23 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         hidden_grad = torch.zeros_like(hidden)
-        row_grads = [torch.zeros_like(row) for row in rows]
+        row_grads: list[Tensor | None] = [None] * len(rows)
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             with torch.enable_grad():
                 leaf = hidden[part].detach().requires_grad_()
                 loss = chunk_loss(leaf, targets[part])
-            grads = torch.autograd.grad(loss, [leaf, *rows])
+            grads = torch.autograd.grad(loss, [leaf, *rows], allow_unused=True)  # some only serve reading
             hidden_grad[part] = grads[0]
-            for row_grad, grad in zip(row_grads, grads[1:], strict=True):
-                row_grad += grad
+            for i, (sum_, grad) in enumerate(zip(row_grads, grads[1:], strict=True)):
+                if grad is not None:
+                    row_grads[i] = grad if sum_ is None else sum_ + grad
             total += loss.detach()
         ctx.save_for_backward(hidden_grad, *row_grads)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_grad, *row_grads = (grad * grad_outputs[0].to(grad.dtype) for grad in ctx.saved_tensors)
+        scaled = (None if grad is None else grad * grad_outputs[0].to(grad.dtype) for grad in ctx.saved_tensors)
+        hidden_grad, *row_grads = scaled
         return None, None, hidden_grad, None, *row_grads

@@ -7,6 +7,7 @@ use. It stands for ids after the last one (`resize`), or takes over reserved `<u
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from minifc.errors import OptionError, TokenizerError
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import Example
+from minifc.tuning.lora import Lora, LoraEmbedding
 
 
 class ExtendedVocabulary(nn.Module):
@@ -96,16 +98,37 @@ def extend(model: Gemma, ids: Sequence[int], rows: Tensor) -> None:
     base = model.model.embed_tokens
     assert isinstance(base, Vocabulary)
     base.requires_grad_(False)
-    model.model.embed_tokens = ExtendedVocabulary(base, ids, rows)  # type: ignore[assignment]
+    model.model.embed_tokens = ExtendedVocabulary(base, ids, rows).train(base.training)  # type: ignore[assignment]
 
 
 def fold_vocabulary(model: Gemma) -> None:
-    """One ordinary table again, new rows included."""
-    extended = model.model.embed_tokens
-    if isinstance(extended, ExtendedVocabulary):
-        base = extended.base
-        base.weight = nn.Parameter(extended.table(), requires_grad=base.weight.requires_grad)
-        model.model.embed_tokens = base
+    """One ordinary table again, new rows included; two of them if LoRA changed it, for reading or for writing."""
+    layer: nn.Module = model.model.embed_tokens
+    changes = []
+    while isinstance(layer, Lora):
+        changes.append(layer)
+        layer = layer.base
+    if isinstance(layer, ExtendedVocabulary):
+        table, layer = layer.table(), layer.base
+        layer.weight = nn.Parameter(table, requires_grad=False)
+    assert isinstance(layer, Vocabulary)
+    if changes and layer.head is None:
+        layer.head = nn.Parameter(layer.weight.data, requires_grad=False)
+        model.config = replace(model.config, tie_word_embeddings=False)
+    for change in changes:
+        side = "weight" if isinstance(change, LoraEmbedding) else "head"
+        table = getattr(layer, side).data
+        merged = (table.float() + change.delta().detach()).to(table.dtype)  # fp32 as for any LoRA
+        setattr(layer, side, nn.Parameter(merged, requires_grad=False))
+    model.model.embed_tokens = layer
+
+
+def extended(model: Gemma) -> ExtendedVocabulary | None:
+    """The model's new tokens, under LoRA if there is any."""
+    layer: nn.Module = model.model.embed_tokens
+    while isinstance(layer, Lora):
+        layer = layer.base
+    return layer if isinstance(layer, ExtendedVocabulary) else None
 
 
 def _start(base: Vocabulary, tokenizer: Tokenizer, token: str, init: Init) -> Tensor:
@@ -124,27 +147,41 @@ class RowWatch:
     """Whether the new tokens are being learned: how often each occurs, and what its row has received."""
 
     def __init__(self, model: Gemma, tokenizer: Tokenizer, examples: Sequence[Example]) -> None:
-        vocabulary = model.model.embed_tokens
+        new = extended(model)
         self.names: list[str] = []
-        if not isinstance(vocabulary, ExtendedVocabulary):
+        if new is None:
             return
-        self.rows, self.start = vocabulary.rows, vocabulary.rows.detach().clone()
-        self.names = [tokenizer.decode([id_]) for id_ in vocabulary.ids]
+        self.vocabulary = model.model.embed_tokens
+        self.ids = torch.tensor(new.ids, device=new.rows.device)
+        self.start = self._read()
+        self.names = [tokenizer.decode([id_]) for id_ in new.ids]
         read = Counter(id_ for example in examples for id_ in example.ids)
         written = Counter(i for e in examples for i, mask in zip(e.ids, e.mask, strict=True) if mask)
-        self.counts = [(read[id_], written[id_]) for id_ in vocabulary.ids]
-        self.gradients = torch.zeros(len(vocabulary.ids), device=self.rows.device)
+        self.counts = [(read[id_], written[id_]) for id_ in new.ids]
+        # Where LoRA changes the whole table, the new rows' own numbers are frozen.
+        self.gradients = torch.zeros(len(new.ids)) if new.rows.requires_grad else None
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Take in a record of the training loop."""
-        if self.names and "row_gradients" in record:
-            self.gradients += torch.tensor(record["row_gradients"], device=self.rows.device)
+        if self.names and self.gradients is not None and "row_gradients" in record:
+            self.gradients += torch.tensor(record["row_gradients"])
 
     def table(self) -> list[list[str]]:
         """A row per token: occurrences, occurrences learned from, sum of gradient norms, distance from the start."""
         head = ["new token", "read", "written", "gradient", "moved"]
         if not self.names:
             return [head]
-        moved = (self.rows.detach() - self.start).norm(dim=1) / self.start.norm(dim=1)
-        numbers = zip(self.names, self.counts, self.gradients.tolist(), moved.tolist(), strict=True)
-        return [head, *([f"`{name}`", f"{r:,}", f"{w:,}", f"{g:.2g}", f"{m:.0%}"] for name, (r, w), g, m in numbers)]
+        moved = ((self._read() - self.start).norm(dim=1) / self.start.norm(dim=1)).tolist()
+        gradients = ["LoRA's"] * len(self.names)
+        if self.gradients is not None:
+            gradients = [f"{gradient:.2g}" for gradient in self.gradients.tolist()]
+        numbers = zip(self.names, self.counts, gradients, moved, strict=True)
+        return [
+            head,
+            *([f"`{name}`", f"{r:,}", f"{w:,}", gradient, f"{m:.0%}"] for name, (r, w), gradient, m in numbers),
+        ]
+
+    @torch.no_grad()
+    def _read(self) -> Tensor:
+        """What the new tokens are read as, fp32 [N, E]."""
+        return self.vocabulary.lookup(self.ids).float()

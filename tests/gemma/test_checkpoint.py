@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minifc.errors import CheckpointError, ConfigError, MinifcError
 from minifc.gemma import checkpoint
-from minifc.gemma.checkpoint import INDEX, SINGLE, load_model, save_model, stored_dtype
+from minifc.gemma.checkpoint import INDEX, SINGLE, load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
 
@@ -365,6 +366,39 @@ def test_an_index_that_is_none_is_refused(sharded: Path, index: str) -> None:
     (sharded / INDEX).write_text(index)
     with pytest.raises(CheckpointError, match=str(sharded)):
         load_model(sharded)
+
+
+def test_an_index_of_other_sizes_is_refused(sharded: Path) -> None:
+    """As when the index is of one revision and the shards are of another."""
+    index = json.loads((sharded / INDEX).read_text())
+    index["metadata"]["total_size"] += 2
+    (sharded / INDEX).write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"index\.json: speaks of \d+ bytes .* download the model again"):
+        load_model(sharded)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_number_that_is_not_finite_is_named(pair: Any, value: float, dtype: torch.dtype) -> None:
+    model = copy_of(pair().ours).to(dtype)
+    require_finite(model, "model")
+    model.model.layers[1].mlp.up_proj.weight[3, 2] = value
+    with pytest.raises(CheckpointError, match=r"^model: model\.layers\.1\.mlp\.up_proj\.weight holds"):
+        require_finite(model, "model")
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_nothing(
+    pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has a word of its own for it."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"model: not written; .*No space left"):
+        save_model(pair().ours, None, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

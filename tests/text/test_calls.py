@@ -21,7 +21,9 @@ from minifc.text.calls import (
     call_texts,
     parse_calls,
     read_call,
+    read_tools,
     read_value,
+    rewrite_calls,
     write_call,
     write_json,
 )
@@ -444,3 +446,71 @@ def test_the_courses_turns(course_rows: list[tuple[list[dict[str, Any]], str]], 
     ]
     assert parsed == [[news[0], [], news[1], []], [euros[0], [], euros[1], [], []]]
     assert all(re.search("<tool_call>", messages[0]["content"]) for messages, _ in course_rows)
+
+
+# --- calls in text that holds its tags ---------------------------------------------------------------------------
+
+ADD = {"name": "add", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}
+
+
+def test_calls_are_rewritten_where_they_stand() -> None:
+    thought, call = (
+        "<think>I write <tool_call>{'name': 'x'}.</think>",
+        "{'arguments': {'b': None, 'a': 'é'}, 'name': 'add'}",
+    )
+    assert rewrite_calls(f"{thought}Now:<tool_call>\n{call}</tool_call> done", {"add": ADD}) == (
+        f'{thought}Now:<tool_call>\n{{"name": "add", "arguments": {{"a": "é", "b": null}}}}\n</tool_call> done'
+    )
+
+
+@pytest.mark.parametrize("turn", ["Noon.", "", "<think>only", "</tool_call> alone", "<tools></tools>"])
+def test_a_turn_without_calls_stays(turn: str) -> None:
+    assert rewrite_calls(turn, {}) == turn
+
+
+@pytest.mark.parametrize("turn", ["<tool_call>{'name': 'add'}", "<tool_call>\n{'name': \n</tool_call>"])
+def test_a_call_that_cannot_be_read_is_not_rewritten(turn: str) -> None:
+    with pytest.raises(CallError):
+        rewrite_calls(turn, {})
+
+
+@PROPERTY
+@given(calls=st.lists(CALLS, max_size=3), between=st.sampled_from(["", "\n", " and ", "<think>so</think>"]))
+def test_rewriting_keeps_what_is_called_and_is_done_once(calls: list[Call], between: str) -> None:
+    written = [str({"name": call.name, "arguments": call.arguments}) for call in calls]
+    if any("tool_call>" in text or "think>" in text for text in written):
+        return
+    once = rewrite_calls(between.join(f"<tool_call>{text}</tool_call>" for text in written), {})
+    again = [read_call(text) for text in re.findall("<tool_call>\n(.*?)\n</tool_call>", once)]
+    assert len(again) == len(calls)
+    assert all(map(same, again, calls))
+    assert rewrite_calls(once, {}) == once
+
+
+def test_tools_in_a_text() -> None:
+    wrapped = {"type": "function", "function": ADD}
+    listed, lines = f"<tools> {[wrapped]} </tools>", f"<tools>\n{json.dumps(ADD)}\n{json.dumps(wrapped)}\n</tools>"
+    assert read_tools(f"Within <tools></tools> tags: {listed}") == [ADD]
+    assert read_tools(lines) == [ADD, ADD]
+    assert read_tools("none") == []
+    for bad in ("<tools>[1]</tools>", "<tools>{'name': }</tools>", "<tools>{}</tools>"):
+        with pytest.raises(CallError):
+            read_tools(bad)
+
+
+def test_the_courses_rows_are_rewritten_without_loss(course_rows: list[tuple[list[dict[str, Any]], str]]) -> None:
+    """Each call of the two real rows, before and after, is the same call; only calls have changed."""
+    count = 0
+    for messages, _ in course_rows:
+        tools = {tool["name"]: tool for tool in read_tools(messages[0]["content"])}
+        assert tools
+        for message in messages:
+            if message["role"] != "model":
+                continue
+            before, after = message["content"], rewrite_calls(message["content"], tools)
+            pattern = "<tool_call>(.*?)</tool_call>"
+            calls = [[read_call(text) for text in re.findall(pattern, turn, re.DOTALL)] for turn in (before, after)]
+            assert calls[0] == calls[1]
+            assert re.sub(pattern, "", before, flags=re.DOTALL) == re.sub(pattern, "", after, flags=re.DOTALL)
+            count += len(calls[0])
+    assert count >= 2

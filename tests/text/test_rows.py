@@ -12,7 +12,14 @@ from minifc.errors import DataError
 from minifc.text.calls import Call, parse_calls, read_call
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer
-from minifc.tuning.data import Conversation, Example, audit, make_examples, read_conversations
+from minifc.tuning.data import (
+    Conversation,
+    Example,
+    audit,
+    make_examples,
+    read_conversations,
+    with_canonical_calls,
+)
 
 USER, MODEL = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
 NOW = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}
@@ -200,6 +207,47 @@ def test_a_long_conversation_is_reported_and_never_cut(tagged_tiny: Tokenizer) -
     assert [(example.source, len(example.ids)) for example in examples.too_long] == [("row 50", lengths[1])]
 
 
+def test_a_long_conversation_is_cut_where_asked(tagged_tiny: Tokenizer) -> None:
+    """Every token comes up once, in order; a piece without anything to learn from does not."""
+    row = Conversation([USER, {**MODEL, "content": "Noon. " * 20}], source="here")
+    rendered = render(row.messages, tagged_tiny, format="gemma")
+    examples = make_examples([row], tagged_tiny, "gemma", 8, cut=True)
+    first = rendered.mask.index(True)
+    assert len(examples.too_long) == 1
+    pieces = examples.fitting
+    assert all(len(piece.ids) <= 8 for piece in pieces)
+    assert [id_ for piece in pieces for id_ in piece.ids] == rendered.ids[first // 8 * 8 :]
+    assert sum(sum(piece.mask) for piece in pieces) == sum(rendered.mask)
+
+
+def test_every_token_is_learned_from_where_asked(tagged_tiny: Tokenizer) -> None:
+    row = Conversation([USER, MODEL])
+    [example] = make_examples([row], tagged_tiny, "course", 1000, every_token=True).fitting
+    assert all(example.mask)
+    assert example.ids == render(row.messages, tagged_tiny, format="course").ids
+
+
+def test_calls_in_text_become_canonical(file: Path) -> None:
+    """As the lean recipe does: with the schema's order, in model turns only."""
+    properties = {"type": "object", "properties": {"a": {}, "b": {}}}
+    system = f"Tools: <tools>[{{'name': 'add', 'parameters': {properties}}}]</tools> like <tool_call>{{x}}</tool_call>"
+    call = "<tool_call>\n{'name': 'add', 'arguments': {'b': 2, 'a': 1}}\n</tool_call>"
+    messages = [{"role": "human", "content": system}, {"role": "model", "content": call}]
+    [row] = read_conversations(write(file, {"conversations": messages}))
+    rewritten = with_canonical_calls(row)
+    assert rewritten.messages[0] == messages[0]
+    canonical = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    assert rewritten.messages[1] == {"role": "model", "content": canonical}
+    messages[1]["content"] = "<tool_call>\n{'name': }\n</tool_call>"
+    [row] = read_conversations(write(file, {"conversations": messages}))
+    with pytest.raises(DataError, match=r"rows\.jsonl, row 1: neither JSON nor a Python literal"):
+        with_canonical_calls(row)
+
+
+def test_structured_conversations_are_canonical_already(glaive_rows: list[Conversation]) -> None:
+    assert [with_canonical_calls(row) for row in glaive_rows] == glaive_rows
+
+
 def test_an_example_is_the_rendered_conversation(tagged_tiny: Tokenizer) -> None:
     row = Conversation([USER, MODEL], [NOW], source="here")
     rendered = render(row.messages, tagged_tiny, row.tools, "course")
@@ -233,9 +281,29 @@ def test_a_file_without_rows(file: Path, content: str) -> None:
 
 
 def test_a_file_that_is_not_there(file: Path) -> None:
-    for path in (file, file.parent):
-        with pytest.raises(DataError, match=f"{re.escape(str(path))}: cannot be read"):
-            read_conversations(path)
+    with pytest.raises(DataError, match=f"{re.escape(str(file))}: cannot be read"):
+        read_conversations(file)
+    with pytest.raises(DataError, match=r"a folder without a \.parquet, \.json or \.jsonl file"):
+        read_conversations(file.parent)
+
+
+def test_a_folder_of_files(file: Path) -> None:
+    """As a download leaves it: parquet before JSON, and hidden folders are not data."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    row = {"conversations": [USER, MODEL]}
+    (file.parent / ".cache").mkdir()
+    (file.parent / ".cache" / "rows.jsonl").write_text("not data")
+    write(file, row, row)
+    assert len(read_conversations(file.parent)) == 2
+    (file.parent / "data").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist([row]), file.parent / "data" / "train.parquet")
+    [read] = read_conversations(file.parent)
+    assert [dict(message) for message in read.messages] == [USER, MODEL]
+    assert read.source.endswith("train.parquet, row 1")
+    (file.parent / "data" / "train.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(DataError, match=r"train\.parquet: cannot be read as parquet"):
+        read_conversations(file.parent)
 
 
 def test_a_file_that_is_not_text(file: Path) -> None:

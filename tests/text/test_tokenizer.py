@@ -12,6 +12,7 @@ import sentencepiece
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from minifc.errors import TokenizerError
 from minifc.text.calls import TAGS
@@ -98,6 +99,20 @@ def test_the_space_mark_is_the_one_difference(official_json: Tokenizer, official
     assert differing, "the strings don't reach the known difference"
     assert [text for text in differing if not re.search("▁[ ▁]| ▁", text)] == []
     assert (official_json.encode(" ▁▁"), official_model.encode(" ▁▁")) == ([235248, 139], [140])
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
+def test_transformers_reads_the_added_tokens(shared: Path, tmp_path: Path, reuse: bool) -> None:
+    """Its GemmaTokenizer finds tokens in tokenizer_config.json only, whatever tokenizer.json holds."""
+    tokenizer = load_tokenizer(shared / "gemma-2-2b-it")
+    new = tokenizer.add_tokens(["<tool_call>", "</tool_call>"], reuse)
+    tokenizer.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    text = "a <tool_call>\n\n{}</tool_call><end_of_turn>"
+    expected = tokenizer.encode(text, control_tokens=True)
+    assert set(new) <= set(expected)
+    assert theirs(text, add_special_tokens=False)["input_ids"] == expected
+    assert len(theirs) == tokenizer.size
 
 
 def test_both_libraries_decode_alike(official_json: Tokenizer, official_model: Tokenizer) -> None:

@@ -56,7 +56,10 @@ def convert() -> Callable[[Gemma2ForCausalLM], Gemma]:
 
     def to_gemma(hf: Gemma2ForCausalLM) -> Gemma:
         model = Gemma(config_from_dict(hf.config.to_dict()))
-        model.load_state_dict({name: tensor for name, tensor in hf.state_dict().items() if name != "lm_head.weight"})
+        state = {name: tensor for name, tensor in hf.state_dict().items() if name != "lm_head.weight"}
+        if not hf.config.tie_word_embeddings:
+            state["model.embed_tokens.head"] = hf.lm_head.weight
+        model.load_state_dict(state)
         return model.eval()
 
     return to_gemma
@@ -97,14 +100,28 @@ def ids() -> Tensor:
 
 @pytest.fixture(scope="session")
 def randomize() -> Callable[[nn.Module], None]:
-    """randomize(model): give every LoRA B numbers, as training would, so that LoRA changes something."""
+    """randomize(model): numbers where LoRA starts at zero, as training would give them, so that it does something."""
 
     def fill(model: nn.Module) -> None:
         generator = torch.Generator().manual_seed(3)
         for _, layer in lora_layers(model):
-            layer.lora_B.weight.data.normal_(std=0.2, generator=generator)
+            for name, matrix in layer.matrices().items():
+                if name in ("lora_B.weight", "lora_embedding_A"):
+                    matrix.data.normal_(std=0.2, generator=generator)
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def peft_of() -> Callable[[nn.Module, str, str], nn.Parameter]:
+    """peft_of(peft, name, matrix): PEFT's parameter of a layer, by the names that minifc has for both."""
+
+    def find(peft: nn.Module, name: str, matrix: str) -> nn.Parameter:
+        kind, _, weight = matrix.partition(".")
+        found = getattr(peft.get_submodule(f"base_model.model.{name}"), kind)["default"]
+        return found.weight if weight else found
+
+    return find
 
 
 class Packed(nn.Module):

@@ -115,7 +115,7 @@ def test_targets_match_the_end_of_a_name(model: Gemma) -> None:
     ]
 
 
-@pytest.mark.parametrize("wrong", ["lm_head", "proj", "_proj", "q_project"])
+@pytest.mark.parametrize("wrong", ["lm_heads", "proj", "_proj", "q_project"])
 def test_an_unknown_target_is_named_and_the_model_untouched(model: Gemma, wrong: str) -> None:
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     with pytest.raises(OptionError, match=f"'{wrong}'.*q_proj"):

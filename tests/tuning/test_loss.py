@@ -105,7 +105,7 @@ def test_nothing_supervised_is_zero_with_zero_gradients(extended: Gemma, hidden:
     assert loss.item() == 0.0
     loss.backward()
     assert hidden.grad.abs().sum() == 0
-    assert extended.model.embed_tokens.rows.grad.abs().sum() == 0
+    assert extended.model.embed_tokens.rows.grad is None
     with torch.no_grad():
         assert cross_entropy(extended, hidden[:0], targets[:0]).item() == 0.0
 

@@ -1,0 +1,154 @@
+"""python -m minifc.audit: what is in a data file, before anything is trained on it.
+
+Counts rows, tokens and what of them is learned from, names the longest conversation, tags that are
+no tokens, and tokens that never occur, and lists the rows that cannot be read. `--row` shows one
+conversation as the model will see it, with the tokens it learns from between marks.
+"""
+
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from minifc.cli import Parser, run_command
+from minifc.errors import DataError, MinifcError, OptionError
+from minifc.hub import TINY, find_data, find_model
+from minifc.report import text_table
+from minifc.text.calls import TAGS, parse_calls
+from minifc.text.template import Format, Rendered, render, unknown_tags, used_tags
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.tuning.data import Conversation, read_conversation, read_rows
+
+LEARNED, END_LEARNED = "\u27ea", "\u27eb"  # ⟪ and ⟫
+SHOWN = 10  # rows named before the rest are counted
+
+
+@dataclass
+class Findings:
+    """What was seen in the rows."""
+
+    rendered: dict[str, Rendered] = field(default_factory=dict)  # by the source of the row
+    faults: list[str] = field(default_factory=list)
+    tags: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser("audit", __doc__ or "", "python -m minifc.audit conversations.jsonl --row 3")
+    parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
+    parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
+    parser.add_argument("--format", choices=["gemma", "course"], default="gemma", help="whose turns (%(default)s)")
+    parser.add_argument("--length", type=int, default=2048, help="tokens in a row of training (%(default)s)")
+    parser.add_argument("--row", type=int, help="show this conversation, counting from 1")
+    args = parser.parse(argv)
+
+    tokenizer = load_tokenizer(find_model(args.model).path)
+    rows = read_rows(find_data(args.data).path)
+    if args.row is not None:
+        if not 1 <= args.row <= len(rows):
+            raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")
+        rows = rows[args.row - 1 : args.row]
+    findings = examine(rows, tokenizer, args.format)
+    if args.row is not None:
+        if findings.faults:
+            raise DataError(findings.faults[0])
+        (rendered,) = findings.rendered.values()
+        print(marked(rendered, tokenizer, sys.stdout.isatty()))
+    else:
+        print(text_table(summary(findings, len(rows), args.length)))
+        for fault in findings.faults[:SHOWN]:
+            print(f"cannot be learned from: {fault}")
+        if len(findings.faults) > SHOWN:
+            print(f"... and {len(findings.faults) - SHOWN} more")
+
+
+def examine(rows: Sequence[tuple[str, object]], tokenizer: Tokenizer, format: Format) -> Findings:
+    """Read every row, register the tags that occur with the tokenizer, and render what can be rendered."""
+    findings = Findings()
+    conversations: list[Conversation] = []
+    for source, row in rows:
+        try:
+            conversation = read_conversation(row, source)
+            findings.tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim)
+        except MinifcError as error:
+            findings.faults.append(named(error, source))
+            continue
+        if conversation.verbatim:
+            findings.unknown += unknown_tags(conversation.messages)
+        conversations.append(conversation)
+    tokenizer.add_tokens([tag for tag in TAGS if findings.tags[tag] and tag not in tokenizer.control])
+    for conversation in conversations:
+        try:
+            rendered = render(
+                conversation.messages, tokenizer, conversation.tools, format, verbatim=conversation.verbatim
+            )
+            if not any(rendered.mask):
+                raise DataError("nothing to learn from; no turn is the model's")
+            findings.calls += sum(len(parse_calls(turn, tokenizer)) for turn in learned_turns(rendered))
+        except MinifcError as error:
+            findings.faults.append(named(error, conversation.source))
+            continue
+        findings.rendered[conversation.source] = rendered
+    return findings
+
+
+def named(error: MinifcError, source: str) -> str:
+    """The fault with the row it is in, once."""
+    return str(error) if str(error).startswith(source) else f"{source}: {error}"
+
+
+def learned_turns(rendered: Rendered) -> Iterator[list[int]]:
+    """The ids of each stretch that is learned from: the model's turns."""
+    turn: list[int] = []
+    for id_, learned in zip(rendered.ids, rendered.mask, strict=True):
+        if learned:
+            turn.append(id_)
+        elif turn:
+            yield turn
+            turn = []
+    if turn:
+        yield turn
+
+
+def summary(findings: Findings, rows: int, length: int) -> list[list[str]]:
+    """A line per finding."""
+    sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
+    learned = sum(sum(rendered.mask) for rendered in findings.rendered.values())
+    total = sum(sizes.values())
+    lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.faults):,}"]]
+    if sizes:
+        longest = max(sizes, key=sizes.__getitem__)
+        long = sum(size > length for size in sizes.values())
+        lines += [
+            ["tokens", f"{total:,}"],
+            ["learned from", f"{learned:,} ({learned / total:.0%})"],
+            ["median conversation", f"{statistics.median(sizes.values()):,.0f} tokens"],
+            ["longest conversation", f"{sizes[longest]:,} tokens ({longest})"],
+            [f"longer than --length {length}", f"{long:,}, which training leaves out"],
+            ["calls", f"{findings.calls:,}"],
+        ]
+    lines.append(["tags that become tokens", " ".join(f"{tag} {n:,}" for tag, n in findings.tags.items()) or "none"])
+    lines.append(["tags that never occur", " ".join(tag for tag in TAGS if not findings.tags[tag]) or "none"])
+    lines.append(["tags that stay text", " ".join(f"{tag} {n:,}" for tag, n in findings.unknown.items()) or "none"])
+    return lines
+
+
+def marked(rendered: Rendered, tokenizer: Tokenizer, colour: bool) -> str:
+    """The conversation as text; what is learned from stands between ⟪ and ⟫, and is green where there is colour."""
+    opening, closing = (f"\033[32m{LEARNED}", f"{END_LEARNED}\033[0m") if colour else (LEARNED, END_LEARNED)
+    parts: list[str] = []
+    run: list[int] = []
+    learning = False
+    for id_, learned in [*zip(rendered.ids, rendered.mask, strict=True), (-1, not rendered.mask[-1])]:
+        if learned != learning or id_ < 0:
+            text = tokenizer.decode(run)
+            parts.append(f"{opening}{text}{closing}" if learning else text)
+            run, learning = [], learned
+        run.append(id_)
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,134 @@
+"""python -m minifc.export: a run, or an adapter, as an ordinary transformers folder.
+
+Merges LoRA and the new rows into the base model and writes what any tool reads: shards and index, config,
+tokenizer with the new tokens, our chat template as Jinja, and a model card. How much the logits change
+on the way to the stored precision is measured and printed.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minifc.cli import Parser, run_command
+from minifc.errors import CheckpointError, HubError, OptionError, first_line
+from minifc.files import read_json, whole_folder
+from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
+from minifc.gemma.model import Gemma
+from minifc.hub import TINY, find_model
+from minifc.text.jinja import chat_template
+from minifc.text.template import Format
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.tuning.adapter import CONFIG, load_adapter, merge
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser("export", __doc__ or "", "python -m minifc.export runs/NAME --to my-model")
+    parser.add_argument("run", help="run folder, or folder or hub id of an adapter")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write; one that is not empty is refused")
+    parser.add_argument("--model", help="the base model, if it lies elsewhere than where it was trained")
+    parser.add_argument("--dtype", choices=DTYPES, help="to store weights in (the base model's own)")
+    parser.add_argument("--format", choices=["gemma", "course"], help="of the chat template (the run's own, or gemma)")
+    parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
+    args = parser.parse(argv)
+    if args.to.exists() and any(args.to.iterdir()):
+        raise OptionError(f"--to {args.to}: not empty; name a new folder")
+    adapter, base, format = read_run(args.run)
+    base = args.model or base
+    folder = find_model(base).path
+    dtype = getattr(torch, args.dtype) if args.dtype else stored_dtype(folder)
+    export(folder, adapter, args.to, dtype, args.format or format, base)
+    print(f"{args.to}: written; minifc.load_model and transformers' AutoModelForCausalLM read it")
+    if args.push:
+        push(args.to, args.push)
+
+
+def read_run(name: str) -> tuple[Path, str, Format]:
+    """A run's, or an adapter's, folder of the adapter, base model, and turn format."""
+    path = find_model(name).path
+    adapter = path / "adapter" if (path / "adapter").is_dir() else path
+    format: Format = "gemma"
+    if adapter != path:
+        format = read_json(path / "config.json", CheckpointError)["run"]["format"]
+    config = read_json(adapter / CONFIG, CheckpointError)
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not base:
+        raise CheckpointError(f"{adapter / CONFIG}: does not name the base model; give --model")
+    return adapter, base, format
+
+
+@torch.no_grad()
+def export(folder: Path, adapter: Path, to: Path, dtype: torch.dtype, format: Format, base: str) -> None:
+    """Merge in fp32, measure, convert, and write everything or nothing."""
+    model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
+    require_finite(model, folder)
+    load_adapter(model, tokenizer, adapter)
+    ids = torch.randint(0, tokenizer.size, (1, 64), generator=torch.Generator().manual_seed(0))
+    with_adapter = model(ids)
+    merge(model)
+    print(f"merged in float32: {_change(with_adapter, model(ids))}")
+    model.to(dtype)
+    print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
+    with whole_folder(to) as temporary:
+        write_model(model, tokenizer, temporary, format)
+        (temporary / "README.md").write_text(model_card(to.name, base), encoding="utf-8")
+
+
+def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format) -> None:
+    """Weights, configuration, and the tokenizer with the template."""
+    save_model(model, tokenizer, folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["chat_template"] = chat_template(format, list(tokenizer.control))
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _change(before: Tensor, after: Tensor) -> str:
+    """How far logits moved, and how often another token became the likeliest."""
+    moved = (after - before).abs().max() / before.abs().max()
+    other = (after.argmax(-1) != before.argmax(-1)).float().mean()
+    return f"logits change by at most {moved:.1e} of the largest; another token is likeliest at {other:.0%} of places"
+
+
+def model_card(name: str, base: str) -> str:
+    licence = "mit" if base == TINY else "gemma"
+    return f"""---
+base_model: {base}
+license: {licence}
+library_name: transformers
+tags: [function-calling, minifc]
+---
+
+# {name}
+
+{base}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
+
+The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
+`<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`. The template refuses content that
+spells a control token.
+
+Licence: {"MIT" if licence == "mit" else "that of Gemma, https://ai.google.dev/gemma/terms"}.
+"""
+
+
+def push(folder: Path, repo: str) -> None:
+    """Upload the folder. Raises HubError."""
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repo, exist_ok=True)
+        url = api.upload_folder(repo_id=repo, folder_path=folder)
+    except Exception as error:  # the HTTP library's own, whichever the hub's client uses
+        raise HubError(
+            f"--push {repo}: {first_line(error)}; the folder {folder} is written; log in (hf auth login)"
+        ) from None
+    print(f"pushed: {url}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,121 @@
+"""The chat template as Jinja, so that transformers, vLLM and TRL render what minifc renders.
+
+The same ids and the same loss mask as template.render gives, for structured messages. One thing
+Jinja can't do: it writes one string, in which a spelled `<end_of_turn>` is the real one. So content
+that spells a control token is refused here, where render keeps it as text.
+"""
+
+import json
+from collections.abc import Sequence
+
+from minifc.text.calls import TAGS
+from minifc.text.template import COURSE_THINK, ROLE_NAMES, SPEAKERS, TOOLS_INTRODUCTION, TURN_ENDS, Format
+
+_TEMPLATE = """
+{%- set speakers = SPEAKERS %}
+{%- set roles = ROLES %}
+{%- set ns = namespace(system=none, text='', written='') %}
+{%- macro data(text) %}
+    {%- for marker in MARKERS %}
+        {%- if marker in text %}{{ raise_exception('content spells the control token ' ~ marker) }}{% endif %}
+    {%- endfor %}
+    {{- text }}
+{%- endmacro %}
+{%- macro content_of(message) %}
+    {%- set content = message.content %}
+    {%- if content is string %}{{ data(content) }}
+    {%- elif not content and (message.tool_calls or message.thinking or message.reasoning_content) %}
+    {%- elif content is sequence and content is not mapping and content and content[0].type == 'text' %}
+        {{- data(content | map(attribute='text') | join) }}
+    {%- else %}{{ raise_exception('content is not a string') }}
+    {%- endif %}
+{%- endmacro %}
+{%- macro call_of(call) %}
+    {%- set call = call.function if call.function is defined else call %}
+    {%- set arguments = call.arguments if call.arguments is defined else {} %}
+    {%- if arguments is not mapping %}{{ raise_exception('arguments of a call are an object') }}{% endif %}
+    {%- set order = namespace(names=[]) %}
+    {%- for tool in tools or [] %}
+        {%- set tool = tool.function if tool.function is defined else tool %}
+        {%- if tool.name == call.name and tool.parameters and tool.parameters.properties %}
+            {%- set order.names = tool.parameters.properties.keys() | list %}
+        {%- endif %}
+    {%- endfor %}
+    {%- set written = namespace(parts=[]) %}
+    {%- for name in order.names %}
+        {%- if name in arguments %}
+            {%- set written.parts = written.parts + [(name | tojson) ~ ': ' ~ (arguments[name] | tojson)] %}
+        {%- endif %}
+    {%- endfor %}
+    {%- for name in arguments %}
+        {%- if name not in order.names %}
+            {%- set written.parts = written.parts + [(name | tojson) ~ ': ' ~ (arguments[name] | tojson)] %}
+        {%- endif %}
+    {%- endfor %}
+    {{- data('{"name": ' ~ (call.name | tojson) ~ ', "arguments": {' ~ (written.parts | join(', ')) ~ '}}') }}
+{%- endmacro %}
+{{- bos_token }}
+{%- if tools %}
+    {%- set ns.written = '' %}
+    {%- for tool in tools %}
+        {%- set tool = tool.function if tool.function is defined else tool %}
+        {%- set ns.written = ns.written ~ '\\n' ~ data(tool | tojson) %}
+    {%- endfor %}
+    {%- set ns.system = INTRODUCTION ~ '<tools>' ~ ns.written ~ '\\n</tools>' %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role not in speakers %}{{ raise_exception('unknown role ' ~ message.role) }}{% endif %}
+    {%- set speaker = speakers[message.role] %}
+    {%- if speaker == 'system' %}
+        {%- if not loop.first %}{{ raise_exception('a system message can only come first') }}{% endif %}
+        {%- set ns.system = content_of(message) ~ ('\\n\\n' ~ ns.system if ns.system is not none else '') %}
+    {%- elif speaker == 'user' %}
+        {%- set ns.text = content_of(message) %}
+        {%- if ns.system is not none %}
+            {%- set ns.text = ns.system ~ BETWEEN ~ ns.text %}
+            {%- set ns.system = none %}
+        {%- endif %}
+        {{- '<start_of_turn>' ~ roles.user ~ '\\n' ~ (ns.text | trim) ~ END ~ '\\n' }}
+    {%- elif ns.system is not none %}
+        {{- raise_exception('after a system message or tools the user speaks') }}
+    {%- elif speaker == 'tool' %}
+        {%- set result = message.content if message.content is defined else none %}
+        {%- set result = result if result is string else result | tojson %}
+        {%- set joined = roles.tool != 'tool' %}
+        {%- if joined and not loop.first and speakers[loop.previtem.role] == 'tool' %}{{ '\\n' }}
+        {%- else %}{{ '<start_of_turn>' ~ roles.tool ~ '\\n' }}
+        {%- endif %}
+        {{- '<tool_response>\\n' ~ (data(result) | trim) ~ '\\n</tool_response>' }}
+        {%- if not (joined and not loop.last and speakers[loop.nextitem.role] == 'tool') %}
+            {{- END ~ '\\n' }}
+        {%- endif %}
+    {%- else %}
+        {%- set ns.text = content_of(message) | trim %}
+        {%- set thinking = message.thinking or message.reasoning_content %}
+        {%- set ns.written = '<think>' ~ (data(thinking) | trim) ~ '</think>' if thinking else '' %}
+        {%- set ns.written = ns.written ~ ns.text %}
+        {%- for call in message.tool_calls or [] %}
+            {%- if ns.text or not loop.first %}{% set ns.written = ns.written ~ '\\n' %}{% endif %}
+            {%- set ns.written = ns.written ~ '<tool_call>\\n' ~ call_of(call) ~ '\\n</tool_call>' %}
+        {%- endfor %}
+        {{- '<start_of_turn>model\\n' }}
+        {%- generation %}{{ ns.written ~ END }}{% endgeneration %}
+        {{- '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
+"""
+
+
+def chat_template(format: Format, control: Sequence[str]) -> str:
+    """The template of a format; `control` are the tokens that content may not spell."""
+    markers = [*dict.fromkeys(name for name in (*TAGS, *control) if not name.startswith("<unused")), "<unused"]
+    return (
+        _TEMPLATE.strip()
+        .replace("SPEAKERS", json.dumps(SPEAKERS))
+        .replace("ROLES", json.dumps(ROLE_NAMES[format]))
+        .replace("MARKERS", json.dumps(markers))
+        .replace("INTRODUCTION", json.dumps(TOOLS_INTRODUCTION))
+        .replace("BETWEEN", json.dumps(COURSE_THINK if format == "course" else "\n\n"))
+        .replace("END", json.dumps("".join(TURN_ENDS[format])))
+    )

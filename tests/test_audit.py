@@ -1,0 +1,72 @@
+"""What `minifc.audit` says about a data file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minifc import audit
+from minifc.cli import run_command
+
+USER = {"role": "human", "content": "Add 1 and 2."}
+CALL = "<think>Add.</think><tool_call>\n{'name': 'add', 'arguments': {'x': 1}}\n</tool_call>"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A good row, one with a misspelled tag, one with an unreadable call, one without a model turn, and a string."""
+    good = [
+        USER,
+        {"role": "model", "content": CALL},
+        {"role": "tool", "content": "<tool_response>\n3\n</tool_response>"},
+    ]
+    misspelled = [USER, {"role": "model", "content": "<tool_reponse>3</tool_reponse>"}]
+    unreadable = [USER, {"role": "model", "content": "<tool_call>\n{add 1}\n</tool_call>"}]
+    lines = [{"conversations": messages} for messages in (good, misspelled, unreadable, [USER])]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, "not an object"]))
+    return path
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(audit.main, list(argv))
+    return stopped.value.code
+
+
+def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(rows), "--format", "course", "--length", "20") == 0
+    printed = capsys.readouterr().out
+    found = dict(line.split("  ", 1) for line in printed.splitlines() if "  " in line)
+    found = {name: value.strip() for name, value in found.items()}
+    assert found["rows"] == "5"
+    assert found["cannot be learned from"] == "3"
+    assert found["calls"] == "1"
+    assert found["tags that become tokens"].startswith("<think> 1 </think> 1 <tool_call> 2")
+    assert found["tags that never occur"] == "<tools> </tools>"
+    assert found["tags that stay text"] == "<tool_reponse> 1"
+    assert found["longer than --length 20"].startswith("2,")
+    assert f"{rows}, row 1)" in found["longest conversation"]
+    for number, why in ((3, "neither JSON"), (4, "nothing to learn from"), (5, "a JSON str")):
+        (line,) = [line for line in printed.splitlines() if f"row {number}:" in line]
+        assert why in line
+
+
+def test_a_row_is_shown_with_what_is_learned_from_between_marks(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(rows), "--row", "1", "--format", "course") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\u27ea") == printed.count("\u27eb") == 1
+    learned = printed.partition("\u27ea")[2].partition("\u27eb")[0]
+    assert learned == CALL + "<end_of_turn><eos>"
+    assert "\033" not in printed
+
+
+@pytest.mark.parametrize("row", ["0", "6"])
+def test_a_row_that_is_not_there(rows: Path, capsys: pytest.CaptureFixture[str], row: str) -> None:
+    assert run(str(rows), "--row", row) == 2
+    assert "has rows 1 to 5" in capsys.readouterr().err
+
+
+def test_a_row_that_cannot_be_shown_says_why(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(rows), "--row", "4") == 2
+    assert "row 4: nothing to learn from" in capsys.readouterr().err

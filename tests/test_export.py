@@ -1,0 +1,89 @@
+"""An exported run is an ordinary transformers folder that computes what the adapter model computes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import minifc
+from minifc import export
+from minifc.cli import run_command
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(export.main, list(argv))
+    return stopped.value.code
+
+
+@pytest.fixture
+def caller(tiny: Path) -> Path:
+    return tiny.parent / "tiny-caller"
+
+
+@pytest.fixture
+def exported(caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    to = tmp_path / "exported"
+    assert run(str(caller), "--to", str(to), "--dtype", "float32", "--model", str(tiny)) == 0
+    printed = capsys.readouterr().out
+    assert "merged in float32: logits change by at most" in printed
+    assert "stored in float32" in printed
+    return to
+
+
+def test_transformers_computes_the_adapter_models_logits(exported: Path, caller: Path, tiny: Path) -> None:
+    model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+    minifc.load_adapter(model, tokenizer, caller)
+    ids = torch.randint(0, tokenizer.size, (1, 100))
+    theirs = AutoModelForCausalLM.from_pretrained(exported, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected, found = model(ids), theirs(ids).logits
+    assert theirs.config.vocab_size == tokenizer.size
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_the_tokenizer_brings_its_template(exported: Path, caller: Path, tiny: Path) -> None:
+    ours, theirs = minifc.load_tokenizer(exported), AutoTokenizer.from_pretrained(exported)
+    tool = {"name": "find_song", "description": "Finds a song.", "parameters": {"type": "object", "properties": {}}}
+    messages = [{"role": "user", "content": "Please find a song."}]
+    rendered = minifc.render(messages, ours, [tool], "gemma", add_generation_prompt=True)
+    ids = theirs.apply_chat_template(messages, tools=[tool], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert ids == rendered.ids
+
+
+def test_stops_and_card(exported: Path) -> None:
+    generation = json.loads((exported / "generation_config.json").read_text())
+    tokenizer = minifc.load_tokenizer(exported)
+    assert set(generation["eos_token_id"]) == {tokenizer.eos_id, tokenizer.end_of_turn_id}
+    card = (exported / "README.md").read_text()
+    assert card.startswith("---\nbase_model: ")
+    assert "license: " in card
+
+
+def test_bfloat16_says_what_it_costs(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(str(caller), "--to", str(tmp_path / "half"), "--model", str(tiny)) == 0
+    assert "stored in bfloat16: logits change by at most" in capsys.readouterr().out
+    assert minifc.load_model(tmp_path / "half").model.norm.weight.dtype == torch.bfloat16
+
+
+def test_what_cannot_be_exported_leaves_nothing(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "to"
+    for argv, why in (
+        ([str(tiny)], "adapter_config.json: not found"),
+        (["nowhere"], "no such folder"),
+        ([str(caller), "--model", "nowhere"], "no such folder"),
+    ):
+        assert run(*argv, "--to", str(to)) == 2
+        assert why in capsys.readouterr().err
+        assert not to.exists()
+    to.mkdir()
+    (to / "mine.txt").write_text("mine")
+    assert run(str(caller), "--to", str(to)) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in to.iterdir()] == ["mine.txt"]

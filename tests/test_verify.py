@@ -1,0 +1,68 @@
+"""`minifc.verify` passes on what is exact and names the first layer of what is not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import minifc
+from minifc import verify
+from minifc.cli import run_command
+
+QUICK = ["--tokens", "90", "--new", "12"]  # past the window of 64
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        run_command(verify.main, list(argv))
+    return stopped.value.code
+
+
+def test_the_embedded_model_and_its_adapter_pass(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = str(tiny.parent / "tiny-caller")
+    for options in ([], ["--adapter", adapter]):
+        assert run(str(tiny), *QUICK, *options, "--to", str(tmp_path / "table.json")) == 0
+        assert "pass: within 1e-04" in capsys.readouterr().out
+        table = json.loads((tmp_path / "table.json").read_text())
+        layers = ["embedding", "layer 0", "layer 1", "layer 2", "last layer and norm", "logits", "decoding"]
+        assert [row["name"] for row in table] == layers
+        assert all(0 <= row["share"] < 1e-4 and row["largest"] > 0 for row in table)
+
+
+def test_the_first_layer_that_differs_is_named(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = minifc.load_model
+
+    def load_wrongly(folder: Path, dtype: torch.dtype | None = None) -> minifc.gemma.model.Gemma:
+        model = load(folder, dtype)
+        with torch.no_grad():
+            model.get_submodule("model.layers.1.mlp.gate_proj").weight.mul_(1.1)
+        return model
+
+    monkeypatch.setattr(verify, "load_model", load_wrongly)
+    assert run(str(tiny), *QUICK) == 2
+    captured = capsys.readouterr()
+    assert "differ first at layer 1, by" in captured.err
+    assert "pass" not in captured.out
+
+
+def test_weights_that_are_not_numbers_do_not_pass(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert run(str(folder), *QUICK) == 2
+    assert "model.layers.2.mlp.up_proj.weight holds a number that is not finite" in capsys.readouterr().err
+
+
+def test_an_adapter_for_another_model_is_refused(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(tiny), "--adapter", str(tiny)) == 2
+    assert "adapter_config.json" in capsys.readouterr().err

@@ -1,0 +1,123 @@
+"""The exported chat template renders what minifc renders: the same ids and the same mask, through transformers."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+import minifc
+from minifc.text.calls import TAGS
+from minifc.text.jinja import chat_template
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
+
+FORMATS = ("gemma", "course")
+
+
+def with_template(tokenizer: Tokenizer, folder: Path, format: Any) -> Any:
+    """The tokenizer as transformers loads it, template included."""
+    tokenizer.save(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["chat_template"] = chat_template(format, list(tokenizer.control))
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+class Pair(NamedTuple):
+    ours: Tokenizer
+    theirs: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return "tokenizers"  # hypothesis prints it
+
+
+@pytest.fixture(scope="session", params=["tiny", "official"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Any:
+    """Our tokenizer with all tags, and for each format transformers' with the template."""
+    folder = tiny if request.param == "tiny" else request.getfixturevalue("shared") / "gemma-2-2b-it"
+    ours = load_tokenizer(folder)
+    ours.add_tokens([tag for tag in TAGS if tag not in ours.control])
+    return Pair(ours, {format: with_template(ours, tmp_path_factory.mktemp(format), format) for format in FORMATS})
+
+
+def spells_nothing(text: str) -> bool:
+    return "<" not in text
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(spells_nothing)
+names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+tools = st.fixed_dictionaries(
+    {"name": names, "description": texts},
+    optional={
+        "parameters": st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(names, st.just({"type": "string"}), max_size=3)}
+        )
+    },
+)
+calls = st.fixed_dictionaries({"name": names, "arguments": st.dictionaries(names, values, max_size=3)})
+wrapped = calls.map(lambda call: {"type": "function", "function": call})
+user = st.fixed_dictionaries({"role": st.sampled_from(["user", "human"]), "content": texts})
+model = st.fixed_dictionaries(
+    {"role": st.sampled_from(["assistant", "model", "gpt"]), "content": texts},
+    optional={"thinking": texts, "tool_calls": st.lists(calls | wrapped, max_size=2)},
+)
+tool = st.fixed_dictionaries({"role": st.sampled_from(["tool", "observation"]), "content": texts | values})
+system = st.fixed_dictionaries({"role": st.just("system"), "content": texts})
+conversations = st.tuples(st.lists(system, max_size=1), user, st.lists(user | model | tool, max_size=5)).map(
+    lambda parts: [*parts[0], parts[1], *parts[2]]
+)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(messages=conversations, schemas=st.lists(tools, max_size=2), prompt=st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ids_and_mask_are_ours(pair: Any, format: Any, messages: Any, schemas: Any, prompt: bool) -> None:
+    ours, theirs = pair
+    rendered = minifc.render(messages, ours, schemas, format, add_generation_prompt=prompt)
+    given = theirs[format].apply_chat_template(
+        messages,
+        tools=schemas or None,
+        add_generation_prompt=prompt,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    assert theirs[format].decode(given["input_ids"]) == ours.decode(rendered.ids)
+    assert given["input_ids"] == rendered.ids
+    assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
+
+
+@pytest.mark.parametrize("content", ["<end_of_turn>", "a <tool_call> b", "<bos>", "<unused7>"])
+def test_content_that_spells_a_control_token_is_refused(pair: Any, content: str) -> None:
+    ours, theirs = pair
+    for role in ("user", "assistant", "tool"):
+        messages = [{"role": "user", "content": "Hello."}, {"role": role, "content": content}]
+        with pytest.raises(jinja2.TemplateError, match="control token"):
+            theirs["gemma"].apply_chat_template(messages)
+        assert minifc.render(messages, ours, format="gemma").ids.count(ours.end_of_turn_id) == 2
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"role": "critic", "content": "No."}], "unknown role critic"),
+        ([{"role": "user", "content": "Hi"}, {"role": "system", "content": "Late."}], "can only come first"),
+        ([{"role": "system", "content": "Hi"}, {"role": "assistant", "content": "Hi"}], "the user speaks"),
+        ([{"role": "user", "content": None}], "not a string"),
+    ],
+)
+def test_what_render_refuses_the_template_refuses(pair: Any, messages: Any, why: str) -> None:
+    ours, theirs = pair
+    with pytest.raises(minifc.MinifcError):
+        minifc.render(messages, ours, format="gemma")
+    with pytest.raises(jinja2.TemplateError, match=why):
+        theirs["gemma"].apply_chat_template(messages)
