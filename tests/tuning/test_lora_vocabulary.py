@@ -1,5 +1,6 @@
 """LoRA on the vocabulary, the course's own form: two changes of one table, against PEFT and through files."""
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,18 +8,22 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from peft import AutoPeftModelForCausalLM, PeftModel, get_peft_model
+from peft import LoraConfig as PeftConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
 from minifc.errors import CheckpointError, OptionError
 from minifc.gemma.checkpoint import load_model, save_model
+from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
+from minifc.options import from_args
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.train import RECIPES
 from minifc.tuning.adapter import load_adapter, merge, save_adapter
 from minifc.tuning.data import pack
-from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, add_lora, lora_layers
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, lora_layers
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import add_tokens, extend
 
@@ -46,7 +51,7 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
 def peft_twin(hf: Gemma2ForCausalLM, model: Gemma, targets: tuple[str, ...], peft_of: PeftOf) -> PeftModel:
     """PEFT's LoRA on the transformers model, with our model's A and B."""
     layer = next(layer for _, layer in lora_layers(model))
-    config = LoraConfig(r=layer.r, lora_alpha=layer.alpha, target_modules=list(targets), lora_dropout=0.0)
+    config = PeftConfig(r=layer.r, lora_alpha=layer.alpha, target_modules=list(targets), lora_dropout=0.0)
     peft = get_peft_model(hf, config)
     for name, layer in lora_layers(model):
         for matrix, parameter in layer.matrices().items():
@@ -105,6 +110,18 @@ def test_new_rows_are_changed_by_it_too_and_stay_frozen_themselves(model: Gemma)
         name: tuple(matrix.shape) for name, layer in lora_layers(model) for name, matrix in layer.matrices().items()
     }
     assert shapes["lora_embedding_A"] == (16, 99)
+
+
+@pytest.mark.parametrize(("recipe", "count"), [("course", 29_032_704), ("lean", 20_785_152)])
+def test_the_recipes_train_so_many_numbers_of_2b(shared: Path, recipe: str, count: int) -> None:
+    """COURSE.md's figure, and README's, for 8 new tokens."""
+    given, values = Namespace(), RECIPES[recipe]
+    config = from_args(LoraConfig, given, values)
+    with torch.device("meta"):
+        model = Gemma(load_config(shared / "gemma-2-2b-it"))
+        extend(model, list(range(256_000, 256_008)), torch.empty(8, 2304))
+    add_lora(model, config.r, config.alpha, config.dropout, config.targets)
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == count
 
 
 @pytest.mark.parametrize("target", VOCABULARY)
@@ -246,7 +263,7 @@ def from_peft(
     base = build(vocab_size=tokenizer.size)
     base.resize_token_embeddings(len(theirs), mean_resizing=False)
     options = {"r": 4, "lora_alpha": 12, "target_modules": list(COURSE)}
-    peft = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options)).eval()
+    peft = get_peft_model(base, PeftConfig(task_type="CAUSAL_LM", **options)).eval()
     for name, parameter in peft.named_parameters():
         if "lora_B" in name or "embedding_A" in name:
             parameter.data.normal_(std=0.2)
