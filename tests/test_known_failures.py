@@ -371,7 +371,7 @@ def test_22_no_turn_is_dropped(load: Load) -> None:
 
 
 def test_23_new_tokens_train_on_a_tied_model(load: Load) -> None:
-    # without: an ExtendedVocabulary that projects with the base table alone
+    # without: an ExtendedVocabulary that only reads
     model, tokenizer = load()
     minifc.add_tokens(model, tokenizer, list(TAGS))
     minifc.add_lora(model, r=4)
