@@ -1,5 +1,8 @@
 """minifc: fine-tuning Gemma-2 for function calling, with nothing hidden."""
 
+from minifc.calling.agent import Agent
+from minifc.calling.grammar import Grammar
+from minifc.calling.tools import tool
 from minifc.errors import MinifcError
 from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, save_model
@@ -12,6 +15,8 @@ from minifc.tuning.lora import add_lora
 from minifc.tuning.vocab import add_tokens
 
 __all__ = [
+    "Agent",
+    "Grammar",
     "KVCache",
     "MinifcError",
     "add_lora",
@@ -25,4 +30,5 @@ __all__ = [
     "render",
     "save_adapter",
     "save_model",
+    "tool",
 ]

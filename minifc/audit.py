@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--length", type=int, default=2048, help="tokens in a row of training (%(default)s)")
     parser.add_argument("--row", type=int, help="show this conversation, counting from 1")
     args = parser.parse(argv)
+    if args.length < 1:
+        raise OptionError(f"--length {args.length}: must be at least 1")
 
     tokenizer = load_tokenizer(find_model(args.model).path)
     rows = read_rows(find_data(args.data).path)
@@ -57,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
         (rendered,) = findings.rendered.values()
         print(marked(rendered, tokenizer, sys.stdout.isatty()))
     else:
-        print(text_table(summary(findings, len(rows), args.length)))
+        print(text_table([["data", args.data], *summary(findings, len(rows), args.length)]))
         for fault in findings.faults[:SHOWN]:
             print(f"cannot be learned from: {fault}")
         if len(findings.faults) > SHOWN:

@@ -31,7 +31,11 @@ class TemplateError(MinifcError):
 
 
 class CallError(MinifcError):
-    """A tool call that cannot be read."""
+    """A tool, or a call of one, that cannot be read."""
+
+
+class SchemaError(MinifcError):
+    """A tool's schema that says what minifc does not support, or contradicts itself."""
 
 
 class DataError(MinifcError):

@@ -1,51 +1,134 @@
-"""python -m minifc.evaluate: ask a model for calls it should, or should not, make.
+"""python -m minifc.evaluate: ask a model for calls that it should, or should not, make.
 
-The questions come from the embedded model's world: tools whose names, slots and values occur in no
-training text. Half of the requests have their tool; no tool fits the others.
+By default the questions come from the embedded model's world: tools whose names, slots and values occur in no
+training text; half of the requests have their tool, and no tool fits the others. `--data` asks for each model
+turn of a data set's conversations, `--bfcl` the questions of the Berkeley Function Calling Leaderboard.
 """
 
 import json
-from collections.abc import Sequence
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-
-import torch
+from pathlib import Path
 
 from minifc import toy
+from minifc.calling.bfcl import CATEGORIES, read_bfcl
 from minifc.cli import Parser, run_command
-from minifc.exam import ToyExam
-from minifc.gemma.checkpoint import load_model
-from minifc.hub import TINY, TINY_ADAPTER, find_model
+from minifc.devices import pick_device, pick_dtype
+from minifc.errors import DataError, OptionError
+from minifc.exam import (
+    MAX_NEW_TOKENS,
+    CallExam,
+    Question,
+    Worked,
+    bfcl_question,
+    data_questions,
+    toy_examples,
+    toy_question,
+)
+from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
+from minifc.hub import TINY, TINY_ADAPTER, find_data, find_model
 from minifc.options import require
-from minifc.report import text_samples, text_table
+from minifc.report import Table, text_samples, text_table
 from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import load_adapter
+from minifc.tuning.data import read_conversations
+
+HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --adapter runs/NAME/adapter")
+    parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --adapter runs/NAME/adapter --how both")
     parser.add_argument("--model", default=TINY, help="folder or hub id of the model (%(default)s)")
     parser.add_argument(
         "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
     )
     parser.add_argument("--format", choices=("gemma", "course"), default="gemma", help="whose turns (%(default)s)")
-    parser.add_argument("--cases", type=int, default=400, help="requests to ask (%(default)s)")
+    parser.add_argument("--how", choices=list(HOW), default="free", help="hold calls to their schemas? (%(default)s)")
+    parser.add_argument(
+        "--beside", action="store_true", help="ask the model without its adapter too, with and without examples"
+    )
+    parser.add_argument(
+        "--cases", type=int, help="how many questions to ask (400 of the embedded model's world, or all)"
+    )
+    parser.add_argument("--most-tokens", type=int, default=MAX_NEW_TOKENS, help="of an answer (%(default)s)")
     parser.add_argument("--test-seed", type=int, default=0, help="draws the requests (%(default)s)")
     parser.add_argument(
-        "--unseen-frames", action="store_true", help="ask in forms of sentence that no training text has"
+        "--sentences", choices=("known", "unseen", "shuffled"), default="known",
+        help="forms as in training, forms that no training text has, or details in any order (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--data", help="ask these conversations: file, folder or data set of the hub")
+    parser.add_argument(
+        "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
+    parser.add_argument("--categories", default=",".join(CATEGORIES), help="of the leaderboard (all)")
+    parser.add_argument("--failures", type=int, default=3, help="how many wrong answers to show (%(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps (%(default)s)")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="(the model's own)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     args = parser.parse(argv)
-    require(args.cases >= 2, "cases", args.cases, "must be at least 2")
-    folder = find_model(args.model).path
-    model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
+    require(args.cases is None or args.cases >= 2, "cases", args.cases, "must be at least 2")
+    require(args.most_tokens >= 1, "most-tokens", args.most_tokens, "must be at least 1")
+    if args.data and args.bfcl:
+        raise OptionError("--data and --bfcl ask different questions; give one of them")
+
+    groups = questions(args)
+    folder, device = find_model(args.model).path, pick_device(args.device)
+    stated = args.dtype or ("float32" if args.model == TINY else "auto")
+    model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
+    require_finite(model, folder)
+    tokenizer = load_tokenizer(folder)
+    exams = {name: CallExam(asked, args.format, most_tokens=args.most_tokens) for name, asked in groups.items()}
+
+    def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
+        for group, exam in exams.items():
+            if len(exams) > 1 and exam.progress:
+                print(group, file=sys.stderr)
+            exam.sit(name, model, tokenizer, worked, constrained)
+
+    if args.beside:
+        sit("untaught")
+        sit("untaught, 3 examples", toy_examples(args.test_seed))
     if args.adapter != "none":
         load_adapter(model, tokenizer, find_model(args.adapter).path)
-    exam = ToyExam(toy.held_out_cases(args.cases, args.test_seed, args.unseen_frames), args.format)
-    score = exam.sit("answer", model, tokenizer).score
+    for constrained in HOW[args.how]:
+        sit("constrained" if constrained else "free", constrained=constrained)
+
     if args.json:
-        print(json.dumps(asdict(score)))
+        print(json.dumps({group: {n: asdict(a.score) for n, a in e.sittings.items()} for group, e in exams.items()}))
+        return
+    for exam in exams.values():
+        if failures := exam.failures(args.failures):
+            print(text_samples(failures), end="\n\n")
+    print(text_table(summary(exams)))
+
+
+def questions(args: Namespace) -> dict[str, list[Question]]:
+    """What to ask, by groups with names."""
+    if args.bfcl:
+        categories = [name.strip() for name in args.categories.split(",")]
+        if unknown := [name for name in categories if name not in CATEGORIES]:
+            raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
+        groups = {c: [bfcl_question(entry) for entry in read_bfcl(args.bfcl, [c])] for c in categories}
+    elif args.data:
+        groups = {args.data: data_questions(read_conversations(find_data(args.data).path))}
+        if not groups[args.data]:
+            raise DataError(f"{args.data}: no conversation in it has tools to ask about")
     else:
-        print(text_table(exam.table()), text_samples(exam.samples()), sep="\n\n")
+        cases = toy.held_out_cases(args.cases or 400, args.test_seed, args.sentences)
+        groups = {"embedded world": [toy_question(case) for case in cases]}
+    return {name: asked[: args.cases] for name, asked in groups.items()}
+
+
+def summary(exams: Mapping[str, CallExam]) -> Table:
+    """All shares of one group; of several the share of right answers in each."""
+    if len(exams) == 1:
+        (exam,) = exams.values()
+        return exam.table()
+    sittings = list(next(iter(exams.values())).sittings)
+    rows = [[group, *(str(e.sittings[name].score.right) for name in sittings)] for group, e in exams.items()]
+    return [["right answers", *sittings], *rows]
 
 
 if __name__ == "__main__":

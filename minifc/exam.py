@@ -4,27 +4,97 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from minifc import toy
-from minifc.calling.score import Score, Verdict, judge
+from minifc.calling.bfcl import Entry, fault
+from minifc.calling.grammar import Grammar
+from minifc.calling.score import Rule, Score, Verdict, exactly, judge
+from minifc.errors import CallError, DataError, SchemaError, TemplateError
 from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
-from minifc.text.calls import Call, write_json
-from minifc.text.template import SPEAKERS, Format, Message, render, stop_ids
-from minifc.text.tokenizer import Tokenizer
+from minifc.text.calls import Call, read_tools, spelled_calls, write_json
+from minifc.text.template import SPEAKERS, Format, Message, message_calls, render, stop_ids
+from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
 from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
 
 BATCH = 16
-MAX_NEW_TOKENS = 192
+MAX_NEW_TOKENS = 256
+SHARES = {
+    "right": "right answers",
+    "exact": "exact calls",
+    "names": "right tools",
+    "arguments": "right arguments",
+    "false_refusals": "false refusals",
+    "false_calls": "false calls",
+    "readable": "readable calls",
+}
+Worked = tuple[Sequence[Message], Sequence[dict[str, Any]]]  # a user's and a model's turn, and the tools
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation up to a model's turn, and what this turn should call."""
+
+    messages: Sequence[Message]
+    tools: Sequence[dict[str, Any]]
+    expected: tuple[str, ...]  # the names of the tools; () where no tool fits
+    rule: Rule
+    right: str  # for people
+    verbatim: bool = False
+
+
+def toy_question(case: toy.Case) -> Question:
+    """The first request of a case."""
+    request = case.requests[0]
+    calls = [Call(request.task.name, request.details)] if case.fits[0] else []
+    return question_of(case.messages()[:1], case.tools, calls)
+
+
+def question_of(
+    messages: Sequence[Message], tools: Sequence[dict[str, Any]], calls: Sequence[Call], verbatim: bool = False
+) -> Question:
+    """The question whose answer is exactly these calls."""
+    right = "\n".join(write_json(asdict(call)) for call in calls) or "no call"
+    return Question(messages, tools, tuple(call.name for call in calls), exactly(calls), right, verbatim)
+
+
+def data_questions(conversations: Sequence[Conversation]) -> list[Question]:
+    """A question for each model turn of conversations that have tools. Raises DataError naming a row."""
+    questions = []
+    for conversation in conversations:
+        try:
+            tools = {tool["name"]: tool for tool in conversation.tools}
+            for number, message in enumerate(conversation.messages):
+                content = str(message.get("content") or "")
+                if SPEAKERS.get(message.get("role", "")) != "model":
+                    tools |= {tool["name"]: tool for tool in read_tools(content)} if conversation.verbatim else {}
+                elif tools:
+                    calls = spelled_calls(content) if conversation.verbatim else message_calls(message)
+                    # Verbatim messages hold the tools in their text; they are given once.
+                    shown = [] if conversation.verbatim else list(tools.values())
+                    before = conversation.messages[:number]
+                    questions.append(question_of(before, shown, calls, conversation.verbatim))
+        except (CallError, TemplateError) as error:
+            raise DataError(f"{conversation.source}: {error}") from None
+    return questions
+
+
+def bfcl_question(entry: Entry) -> Question:
+    """An entry of the leaderboard, judged by its rules."""
+    names = tuple(name for answer in entry.answers or () for name in answer)
+    expected = names or (("a call",) if entry.category == "live_relevance" else ())
+    right = write_json(entry.answers) if entry.answers else " ".join(expected) or "no call"
+    return Question(entry.messages, entry.tools, expected, lambda calls: fault(calls, entry), right)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said to each case, and what that is worth."""
+    """What a model said to each question, and what that is worth."""
 
     texts: list[str]
     verdicts: list[Verdict]
@@ -35,45 +105,72 @@ class Answers:
 
 
 @dataclass
-class ToyExam:
-    """Requests of the embedded model's world, half of which no tool fits."""
+class CallExam:
+    """Questions about calls, and what came of them at each sitting."""
 
-    cases: Sequence[toy.Case]
+    questions: Sequence[Question]
     format: Format = "gemma"
     progress: bool = True
+    most_tokens: int = MAX_NEW_TOKENS
     sittings: dict[str, Answers] = field(default_factory=dict)
 
-    def sit(self, name: str, model: Gemma, tokenizer: Tokenizer, worked: Sequence[toy.Case] = ()) -> Answers:
-        """Ask for the first answer to each case, greedily; `worked` cases stand in the prompt as examples."""
-        prompts = [prompt(case, tokenizer, self.format, worked) for case in self.cases]
-        replies = reply(model, tokenizer, prompts, name if self.progress else None)
-        expected = [expected_call(case) for case in self.cases]
-        verdicts = [judge(ids, call, tokenizer) for ids, call in zip(replies, expected, strict=True)]
+    def sit(
+        self, name: str, model: Gemma, tokenizer: Tokenizer, worked: Sequence[Worked] = (), constrained: bool = False
+    ) -> Answers:
+        """Ask every question, greedily.
+
+        worked: solved examples, to stand in the prompt. constrained: hold calls to the tools' schemas.
+        """
+        examples = example_turns(worked, tokenizer, self.format)
+        prompts = [prompt(question, tokenizer, self.format, examples) for question in self.questions]
+        grammars = self.grammars(tokenizer) if constrained else None
+        progress = name if self.progress else None
+        replies = reply(model, tokenizer, prompts, progress, self.most_tokens, grammars)
+        judged = zip(self.questions, replies, strict=True)
+        verdicts = [judge(ids, question.expected, question.rule, tokenizer) for question, ids in judged]
         self.sittings[name] = Answers([tokenizer.decode(ids) for ids in replies], verdicts)
         return self.sittings[name]
 
+    def grammars(self, tokenizer: Tokenizer) -> list[Grammar | None]:
+        """One for each question; None, and a note, where a tool's schema cannot be followed."""
+        grammars: list[Grammar | None] = []
+        refused: list[str] = []
+        for question in self.questions:
+            try:
+                grammars.append(Grammar(question.tools, tokenizer))
+            except SchemaError as error:
+                grammars.append(None)
+                refused.append(str(error))
+        if refused:
+            print(f"asked without constraint: {len(refused)} of {len(grammars)} questions; {refused[0]}")
+        return grammars
+
     def table(self) -> list[list[str]]:
-        head = ["", "exact calls", "false refusals", "false calls", "readable calls"]
-        scores = [(name, answers.score) for name, answers in self.sittings.items()]
-        return [
-            head,
-            *([name, str(s.exact), str(s.false_refusals), str(s.false_calls), str(s.readable)] for name, s in scores),
-        ]
+        """A column per sitting."""
+        scores = [answers.score for answers in self.sittings.values()]
+        rows = [[words, *(str(getattr(score, share)) for score in scores)] for share, words in SHARES.items()]
+        return [["", *self.sittings], *rows]
 
     def samples(self, count: int = 2) -> list[list[tuple[str, str]]]:
-        """A few cases with every sitting's answer: some that have a tool, some that have none, and failures."""
+        """A few questions with every sitting's answer: some that have a tool, some that have none, and failures."""
         last = list(self.sittings.values())[-1].verdicts
         fitting = [i for i, verdict in enumerate(last) if verdict.expected][:count]
         unfit = [i for i, verdict in enumerate(last) if not verdict.expected][:1]
-        failed = [i for i, verdict in enumerate(last) if not verdict.right and i not in fitting + unfit][:1]
-        samples = []
-        for i in fitting + unfit + failed:
-            case, call = self.cases[i], expected_call(self.cases[i])
-            tools = ", ".join(tool["name"] for tool in case.tools)
-            right = write_json(asdict(call)) if call else "no call"
-            answers = [(name, answers.texts[i]) for name, answers in self.sittings.items()]
-            samples.append([("tools", tools), ("user", case.requests[0].text), ("right", right), *answers])
-        return samples
+        failed = [i for i, verdict in enumerate(last) if verdict.fault and i not in fitting + unfit][:1]
+        return [self.sample(i) for i in fitting + unfit + failed]
+
+    def failures(self, count: int) -> list[list[tuple[str, str]]]:
+        """The first wrong answers of the last sitting, with what is wrong with them."""
+        last = list(self.sittings.values())[-1].verdicts
+        wrong = [(i, verdict.fault) for i, verdict in enumerate(last) if verdict.fault][:count]
+        return [[*self.sample(i), ("wrong", fault)] for i, fault in wrong]
+
+    def sample(self, i: int) -> list[tuple[str, str]]:
+        question = self.questions[i]
+        tools = ", ".join(tool["name"] for tool in question.tools)
+        answers = [(name, answers.texts[i]) for name, answers in self.sittings.items()]
+        asked = str(question.messages[-1]["content"])[-400:]
+        return [("tools", tools), ("user", asked), ("right", question.right), *answers]
 
 
 @dataclass
@@ -135,41 +232,54 @@ def _first_reply(conversation: Conversation) -> int:
     return next(i for i, m in enumerate(conversation.messages) if SPEAKERS.get(m.get("role", "")) == "model")
 
 
-def reply(model: Gemma, tokenizer: Tokenizer, prompts: Sequence[list[int]], name: str | None) -> list[list[int]]:
+def reply(
+    model: Gemma,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    name: str | None,
+    most_tokens: int = MAX_NEW_TOKENS,
+    grammars: Sequence[Grammar | None] | None = None,
+) -> list[list[int]]:
     """Each prompt's greedy answer; a progress bar called `name`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of one batch alike in length
     replies: list[list[int]] = [[] for _ in prompts]
     with tqdm(total=len(prompts), desc=name, unit="case", disable=name is None, dynamic_ncols=True) as bar:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            new = generate(model, [prompts[i] for i in batch], MAX_NEW_TOKENS, stop_ids(tokenizer))
+            constraints = [grammar.fresh() if (grammar := grammars[i]) else None for i in batch] if grammars else None
+            asked = [prompts[i] for i in batch]
+            new = generate(model, asked, most_tokens, stop_ids(tokenizer), constraints=constraints)
             for i, ids in zip(batch, new, strict=True):
                 replies[i] = ids
             bar.update(len(batch))
     return replies
 
 
-def prompt(case: toy.Case, tokenizer: Tokenizer, format: Format, worked: Sequence[toy.Case] = ()) -> list[int]:
-    """The ids that ask for the case's first answer, after worked examples in turns of their own."""
-    messages: list[Message] = []
-    for example in worked:
-        # Each with its own tools, so their turns are written out; their tags stay text, as for any model without them.
-        turns = render(example.messages()[:2], tokenizer, example.tools, format).text.split("<start_of_turn>")[1:]
-        contents = [turn.partition("\n")[2].partition("<end_of_turn>")[0] for turn in turns]
-        messages += [{"role": "user", "content": contents[0]}, {"role": "model", "content": contents[1]}]
-    before = render(messages, tokenizer, format=format).ids if messages else []
-    asked = render(case.messages()[:1], tokenizer, case.tools, format, add_generation_prompt=True).ids
+def prompt(question: Question, tokenizer: Tokenizer, format: Format, examples: Sequence[Message] = ()) -> list[int]:
+    """The ids that ask a question, after worked examples in turns of their own."""
+    before = render(examples, tokenizer, format=format).ids if examples else []
+    asked = render(
+        question.messages, tokenizer, question.tools, format, add_generation_prompt=True, verbatim=question.verbatim
+    ).ids
     return before + (asked[1:] if before else asked)  # one <bos>
 
 
-def expected_call(case: toy.Case) -> Call | None:
-    request = case.requests[0]
-    return Call(request.task.name, request.details) if case.fits[0] else None
+def example_turns(worked: Sequence[Worked], tokenizer: Tokenizer, format: Format) -> list[Message]:
+    """Solved examples as plain turns: each has tools of its own, so its turns are written out.
+
+    Their tags stay text, as for any model that has no tokens for them.
+    """
+    messages: list[Message] = []
+    for turns, tools in worked:
+        rendered = render(turns, tokenizer, tools, format).text.split(START_OF_TURN)[1:]
+        contents = [turn.partition("\n")[2].partition(END_OF_TURN)[0] for turn in rendered]
+        messages += [{"role": "user", "content": contents[0]}, {"role": "model", "content": contents[1]}]
+    return messages
 
 
-def worked_examples(seed: int) -> list[toy.Case]:
+def toy_examples(seed: int) -> list[Worked]:
     """Three solved cases of the training side: two that call and one that declines."""
     cases = [case for case in toy.training_cases(200, seed) if len(case.requests) == 1 and len(case.tools) == 2]
     chosen = [case for case in cases if case.fits[0]][:2] + [case for case in cases if not case.fits[0]][:1]
     random.Random(seed).shuffle(chosen)
-    return chosen
+    return [(case.messages()[:2], case.tools) for case in chosen]

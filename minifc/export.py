@@ -53,12 +53,22 @@ def read_run(name: str) -> tuple[Path, str, Format]:
     adapter = path / "adapter" if (path / "adapter").is_dir() else path
     format: Format = "gemma"
     if adapter != path:
-        format = read_json(path / "config.json", CheckpointError)["run"]["format"]
+        format = _format(path / "config.json")
     config = read_json(adapter / CONFIG, CheckpointError)
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not base:
         raise CheckpointError(f"{adapter / CONFIG}: does not name the base model; give --model")
     return adapter, base, format
+
+
+def _format(path: Path) -> Format:
+    """The turn format in a run's settings."""
+    settings = read_json(path, CheckpointError)
+    run = settings.get("run") if isinstance(settings, dict) else None
+    format = run.get("format") if isinstance(run, dict) else None
+    if format == "course" or format == "gemma":
+        return format
+    raise CheckpointError(f"{path}: not the settings of a training run; name the adapter's own folder instead")
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ Kind = Literal["model", "dataset"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model or data set came from: the path, and for a repository of the hub its commit."""
+    """Where a model or data set came from: its name and path, and for a repository of the hub its commit."""
 
     name: str
     path: Path
@@ -72,12 +72,17 @@ def _from_hub(name: str, kind: Kind) -> Source | None:
     record = folder / _RECORD
     if record.is_file():
         downloaded = read_json(record, HubError)
-        if revision in (downloaded["revision"], downloaded["commit"]):
-            return Source(name, folder, downloaded["commit"])
-        raise HubError(f"{folder}: holds revision {downloaded['revision']}, not {revision}; move it away first")
+        if not isinstance(downloaded, dict) or set(downloaded) != {"repo", "kind", "revision", "commit"}:
+            raise HubError(f"{record}: not a record of a download; delete it and run the same command again")
+        if kind != downloaded["kind"]:
+            raise HubError(f"{folder}: holds the {downloaded['kind']} of that name, not a {kind}; move it away first")
+        if revision not in (downloaded["revision"], downloaded["commit"]):
+            raise HubError(f"{folder}: holds revision {downloaded['revision']}, not {revision}; move it away first")
+        return Source(repo, folder, downloaded["commit"])
     commit = _download(repo, revision, kind, folder)
-    write_text(record, json.dumps({"repo": repo, "revision": revision, "commit": commit}, indent=1) + "\n")
-    return Source(name, folder, commit)
+    written = {"repo": repo, "kind": kind, "revision": revision, "commit": commit}
+    write_text(record, json.dumps(written, indent=1) + "\n")
+    return Source(repo, folder, commit)
 
 
 def _download(repo: str, revision: str, kind: Kind, folder: Path) -> str:

@@ -95,7 +95,7 @@ def _sample_texts(count: int) -> Iterator[str]:
         yield "".join(text for text, _ in toy.text_document(rng, invented=0.9))
         if number % 10 == 0:
             yield from (message["content"] for message in toy.chat_document(rng))
-    for case in toy.training_cases(count // 10, seed=0):
+    for case in toy.training_cases(count // 10, seed=0, shuffled=0.4):
         yield TOOLS_INTRODUCTION + write_json(case.tools)
         yield from (message.get("thinking", "") for message in case.messages())
 

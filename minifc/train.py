@@ -19,8 +19,9 @@ import torch
 
 from minifc import toy
 from minifc.cli import Parser, run_command
+from minifc.devices import name_of, pick_device, pick_dtype
 from minifc.errors import DataError, OptionError
-from minifc.exam import DataExam, ToyExam, worked_examples
+from minifc.exam import CallExam, DataExam, toy_examples, toy_question
 from minifc.files import JsonLines, write_text
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
 from minifc.hub import TINY, Source, find_data, find_model
@@ -118,17 +119,17 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
     folder = run_folder(run)
-    commits = {"model": source.commit, "data": data.commit if data else ""}
-    resolved = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
+    settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
+    resolved = settings | {"commits": {"model": source.commit, "data": data.commit if data else ""}}
     write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
-    print(text_settings({"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}))
+    print(text_settings(settings))
 
-    exam: ToyExam | DataExam
+    exam: CallExam | DataExam
     if run.data:
         exam = DataExam(kept, loop.length, format)
     else:
-        exam = ToyExam(toy.held_out_cases(run.cases, run.test_seed), format)
-        exam.sit("before, with 3 examples", model, tokenizer, worked_examples(loop.seed))
+        exam = CallExam([toy_question(case) for case in toy.held_out_cases(run.cases, run.test_seed)], format)
+        exam.sit("before, with 3 examples", model, tokenizer, toy_examples(loop.seed))
     exam.sit("before", model, tokenizer)
 
     torch.manual_seed(loop.seed)
@@ -153,7 +154,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
             watch(record)
 
         train(model, examples, loop, evaluation, log, states)
-    save_adapter(model, tokenizer, folder / "adapter", run.model.partition("@")[0] if source.commit else run.model)
+    save_adapter(model, tokenizer, folder / "adapter", source.name)
     shutil.rmtree(states, ignore_errors=True)
     exam.sit("after", model, tokenizer)
 
@@ -163,7 +164,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
     print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({minutes:.1f} minutes)")
     if not run.data:
-        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --unseen-frames")
+        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen")
     return folder
 
 
@@ -230,35 +231,6 @@ def fitting(
     if not examples.fitting:
         raise DataError(f"every conversation is longer than --length {length}; raise it, or --cut them")
     return examples.fitting
-
-
-def pick_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        raise OptionError(f"--device {name}: not there; use cpu, or leave the choice to --device auto") from None
-    return torch.device(name)
-
-
-def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype asked for; or the checkpoint's own, unless the GPU has no bf16 and fp32 must stand in."""
-    if name != "auto":
-        dtype: torch.dtype = getattr(torch, name)
-        return dtype
-    if (
-        stored == torch.bfloat16
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
-        print("this GPU has no bfloat16: computing in float32 (--dtype float16 halves the memory)")
-        return torch.float32
-    return stored
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def run_folder(run: RunConfig) -> Path:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import run
 
 from minifc import audit
-from minifc.cli import run_command
 
 USER = {"role": "human", "content": "Add 1 and 2."}
 CALL = "<think>Add.</think><tool_call>\n{'name': 'add', 'arguments': {'x': 1}}\n</tool_call>"
@@ -28,14 +28,8 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def run(*argv: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(audit.main, list(argv))
-    return stopped.value.code
-
-
 def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(rows), "--format", "course", "--length", "20") == 0
+    assert run(audit.main, str(rows), "--format", "course", "--length", "20") == 0
     printed = capsys.readouterr().out
     found = dict(line.split("  ", 1) for line in printed.splitlines() if "  " in line)
     found = {name: value.strip() for name, value in found.items()}
@@ -53,7 +47,7 @@ def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_row_is_shown_with_what_is_learned_from_between_marks(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(rows), "--row", "1", "--format", "course") == 0
+    assert run(audit.main, str(rows), "--row", "1", "--format", "course") == 0
     printed = capsys.readouterr().out
     assert printed.count("\u27ea") == printed.count("\u27eb") == 1
     learned = printed.partition("\u27ea")[2].partition("\u27eb")[0]
@@ -63,10 +57,15 @@ def test_a_row_is_shown_with_what_is_learned_from_between_marks(rows: Path, caps
 
 @pytest.mark.parametrize("row", ["0", "6"])
 def test_a_row_that_is_not_there(rows: Path, capsys: pytest.CaptureFixture[str], row: str) -> None:
-    assert run(str(rows), "--row", row) == 2
+    assert run(audit.main, str(rows), "--row", row) == 2
     assert "has rows 1 to 5" in capsys.readouterr().err
 
 
+def test_a_length_that_holds_nothing(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(audit.main, str(rows), "--length", "0") == 2
+    assert "--length 0: must be at least 1" in capsys.readouterr().err
+
+
 def test_a_row_that_cannot_be_shown_says_why(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(rows), "--row", "4") == 2
+    assert run(audit.main, str(rows), "--row", "4") == 2
     assert "row 4: nothing to learn from" in capsys.readouterr().err

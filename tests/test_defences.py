@@ -22,7 +22,7 @@ TRIALS = [
     ("test_04", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
     ("test_05", "tuning/vocab.py", "[pieces].float().mean(0)", "[pieces].float().mean(0) + torch.randn(())"),
     ("test_06", "tuning/loss.py", "max(1, CHUNK_ELEMENTS // int(vocabulary.size))", "len(hidden)"),
-    ("test_07_no", "train.py", 'and device.type == "cuda"', "and False"),
+    ("test_07_no", "devices.py", 'and device.type == "cuda"', "and False"),
     ("test_07_no", "gemma/model.py", "h = x.float()", "h = x"),
     ("test_07_training", "tuning/loop.py", "if not math.isfinite(loss):", "if False:"),
     ("test_08", "gemma/model.py", "(distance >= 0) & (key_positions >= 0)[:, None, :]", "distance >= 0"),

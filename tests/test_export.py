@@ -1,21 +1,16 @@
 """An exported run is an ordinary transformers folder that computes what the adapter model computes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
 from minifc import export
-from minifc.cli import run_command
-
-
-def run(*argv: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(export.main, list(argv))
-    return stopped.value.code
 
 
 @pytest.fixture
@@ -26,7 +21,7 @@ def caller(tiny: Path) -> Path:
 @pytest.fixture
 def exported(caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     to = tmp_path / "exported"
-    assert run(str(caller), "--to", str(to), "--dtype", "float32", "--model", str(tiny)) == 0
+    assert run(export.main, str(caller), "--to", str(to), "--dtype", "float32", "--model", str(tiny)) == 0
     printed = capsys.readouterr().out
     assert "merged in float32: logits change by at most" in printed
     assert "stored in float32" in printed
@@ -65,9 +60,20 @@ def test_stops_and_card(exported: Path) -> None:
 def test_bfloat16_says_what_it_costs(
     caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(str(caller), "--to", str(tmp_path / "half"), "--model", str(tiny)) == 0
+    assert run(export.main, str(caller), "--to", str(tmp_path / "half"), "--model", str(tiny)) == 0
     assert "stored in bfloat16: logits change by at most" in capsys.readouterr().out
     assert minifc.load_model(tmp_path / "half").model.norm.weight.dtype == torch.bfloat16
+
+
+def test_a_run_names_its_format_and_base(caller: Path, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(caller, folder / "adapter")
+    for settings in ("{}", "[]", '{"run": 5}', '{"run": {"format": "chatml"}}'):
+        (folder / "config.json").write_text(settings)
+        assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 2
+    (folder / "config.json").write_text('{"run": {"format": "course"}}')
+    adapter, base, format = export.read_run(str(folder))
+    assert (adapter, base, format) == (folder / "adapter", "weights/tiny", "course")
 
 
 def test_what_cannot_be_exported_leaves_nothing(
@@ -79,11 +85,11 @@ def test_what_cannot_be_exported_leaves_nothing(
         (["nowhere"], "no such folder"),
         ([str(caller), "--model", "nowhere"], "no such folder"),
     ):
-        assert run(*argv, "--to", str(to)) == 2
+        assert run(export.main, *argv, "--to", str(to)) == 2
         assert why in capsys.readouterr().err
         assert not to.exists()
     to.mkdir()
     (to / "mine.txt").write_text("mine")
-    assert run(str(caller), "--to", str(to)) == 2
+    assert run(export.main, str(caller), "--to", str(to)) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in to.iterdir()] == ["mine.txt"]

@@ -49,6 +49,20 @@ def test_another_revision_than_the_one_downloaded_is_not_mixed_in(fake_hub: Any)
         hub.find_model("google/gemma-2-2b-it@v2")
 
 
+def test_a_data_set_is_not_taken_for_the_model_of_that_name(fake_hub: Any) -> None:
+    hub.find_data("who/rows")
+    with pytest.raises(HubError, match="holds the dataset of that name, not a model"):
+        hub.find_model("who/rows")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"repo": "a", "revision": "main"}', "not JSON"])
+def test_a_damaged_record_of_a_download_is_named(fake_hub: Any, text: str) -> None:
+    folder = hub.find_model("google/gemma-2-2b-it").path
+    (folder / ".cache" / "minifc.json").write_text(text)
+    with pytest.raises(HubError, match=r"minifc\.json: not"):
+        hub.find_model("google/gemma-2-2b-it")
+
+
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(fake_hub: Any) -> None:
     fake_hub.cut_after = 12 * 2**20
     source = hub.find_model("google/gemma-2-2b-it")

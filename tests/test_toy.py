@@ -40,9 +40,9 @@ def fine_tuning_texts(seed: int, count: int = WORLD_SIZE) -> Iterator[str]:
 
 
 def test_test_tools_slots_and_values_are_held_out_words() -> None:
-    for unseen in (False, True):
+    for sentences in ("known", "unseen", "shuffled"):
         for seed in range(4):
-            for case in toy.held_out_cases(400, seed, unseen):
+            for case in toy.held_out_cases(400, seed, sentences):
                 request = case.requests[0]
                 parts = [request.task.name, *request.details, *map(str, request.details.values())]
                 for tool in case.tools:
@@ -77,10 +77,7 @@ def test_all_texts_of_all_stages_hold_no_test_word(tiny) -> None:
     """Every document that pretraining reads, generated again in its order, and every fine-tuning conversation."""
     tokenizer = load_tokenizer(tiny)
     assert_no_test_word(pretrain._sample_texts(3000))  # what the vocabulary was learned from
-    for stage, config, make in (
-        ("text", pretrain.TEXT, pretrain.text_example),
-        ("chat", pretrain.CHAT, pretrain.chat_example),
-    ):
+    for stage, config, make in pretrain.STAGES:
         assert_no_test_word(_stage_texts(pretrain.Documents(tokenizer, stage, 0, make), config))
     for seed in (0, 1, 2):
         assert_no_test_word(fine_tuning_texts(seed))
@@ -101,6 +98,11 @@ def _stage_texts(documents: pretrain.Documents, config: LoopConfig) -> Iterator[
         texts.clear()
         if step == config.max_steps:
             return
+
+
+def test_the_embedded_models_vocabulary_is_made_again(tiny, tmp_path) -> None:
+    pretrain.build_tokenizer(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_text() == (tiny / "tokenizer.json").read_text()
 
 
 def test_frames_of_the_second_split_are_unseen() -> None:

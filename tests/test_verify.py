@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from safetensors.torch import load_file, save_file
 
 import minifc
 from minifc import verify
-from minifc.cli import run_command
 
 QUICK = ["--tokens", "90", "--new", "12"]  # past the window of 64
-
-
-def run(*argv: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        run_command(verify.main, list(argv))
-    return stopped.value.code
 
 
 def test_the_embedded_model_and_its_adapter_pass(
@@ -26,7 +20,7 @@ def test_the_embedded_model_and_its_adapter_pass(
 ) -> None:
     adapter = str(tiny.parent / "tiny-caller")
     for options in ([], ["--adapter", adapter]):
-        assert run(str(tiny), *QUICK, *options, "--to", str(tmp_path / "table.json")) == 0
+        assert run(verify.main, str(tiny), *QUICK, *options, "--to", str(tmp_path / "table.json")) == 0
         assert "pass: within 1e-04" in capsys.readouterr().out
         table = json.loads((tmp_path / "table.json").read_text())
         layers = ["embedding", "layer 0", "layer 1", "layer 2", "last layer and norm", "logits", "decoding"]
@@ -46,7 +40,7 @@ def test_the_first_layer_that_differs_is_named(
         return model
 
     monkeypatch.setattr(verify, "load_model", load_wrongly)
-    assert run(str(tiny), *QUICK) == 2
+    assert run(verify.main, str(tiny), *QUICK) == 2
     captured = capsys.readouterr()
     assert "differ first at layer 1, by" in captured.err
     assert "pass" not in captured.out
@@ -59,10 +53,10 @@ def test_weights_that_are_not_numbers_do_not_pass(
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.2.mlp.up_proj.weight"][0, 0] = torch.nan
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    assert run(str(folder), *QUICK) == 2
+    assert run(verify.main, str(folder), *QUICK) == 2
     assert "model.layers.2.mlp.up_proj.weight holds a number that is not finite" in capsys.readouterr().err
 
 
 def test_an_adapter_for_another_model_is_refused(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(tiny), "--adapter", str(tiny)) == 2
+    assert run(verify.main, str(tiny), "--adapter", str(tiny)) == 2
     assert "adapter_config.json" in capsys.readouterr().err

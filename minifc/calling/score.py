@@ -1,38 +1,60 @@
-"""Is this call right?"""
+"""Is this answer right? And how often: shares with their intervals."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minifc.errors import CallError
-from minifc.text.calls import Call, parse_calls
+from minifc.text.calls import Call, parse_calls, write_json
 from minifc.text.tokenizer import Tokenizer
+
+Rule = Callable[[Sequence[Call]], str | None]  # what is wrong with these calls; None if nothing is
+
+
+def exactly(expected: Sequence[Call]) -> Rule:
+    """The rule that an answer makes these calls, in any order, and no others."""
+
+    def rule(calls: Sequence[Call]) -> str | None:
+        if len(calls) != len(expected):
+            return f"{len(calls)} calls instead of {len(expected)}"
+        left = list(expected)
+        for call in calls:
+            if call not in left:
+                return f"{write_json({'name': call.name, 'arguments': call.arguments})} is not asked for"
+            left.remove(call)
+        return None
+
+    return rule
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one answer is, beside the call it should have held (None where no tool fits)."""
+    """What one answer is."""
 
-    expected: Call | None
+    expected: tuple[str, ...]  # the names of the tools that it should call
     calls: tuple[Call, ...]
-    malformed: bool  # it began a call that cannot be read
+    fault: str | None  # what is wrong with it
 
-    @property
-    def right(self) -> bool:
-        """Exactly the expected call, name and arguments, or no call where none fits."""
-        return not self.malformed and self.calls == (() if self.expected is None else (self.expected,))
+    malformed: bool = False  # it began a call that cannot be read
 
     @property
     def called(self) -> bool:
         return self.malformed or bool(self.calls)
 
+    @property
+    def named(self) -> bool:
+        """It calls the right tools, with whatever arguments."""
+        return Counter(call.name for call in self.calls) == Counter(self.expected)
 
-def judge(ids: Sequence[int], expected: Call | None, tokenizer: Tokenizer) -> Verdict:
-    """Read one model turn and hold it against the call it should have made."""
+
+def judge(ids: Sequence[int], expected: Sequence[str], rule: Rule, tokenizer: Tokenizer) -> Verdict:
+    """Read one model turn and hold it against the rule for it."""
     try:
-        return Verdict(expected, tuple(parse_calls(ids, tokenizer)), malformed=False)
-    except CallError:
-        return Verdict(expected, (), malformed=True)
+        calls = tuple(parse_calls(ids, tokenizer))
+    except CallError as error:
+        return Verdict(tuple(expected), (), f"the call cannot be read: {error}", malformed=True)
+    return Verdict(tuple(expected), calls, rule(calls))
 
 
 @dataclass(frozen=True)
@@ -66,18 +88,25 @@ class Share:
 class Score:
     """Shares over many verdicts."""
 
-    exact: Share  # of requests that have their tool: exactly the right call
-    false_refusals: Share  # of the same: no call at all
+    right: Share  # of all requests: nothing is wrong with the answer
+    exact: Share  # of requests that have their tool: exactly the right calls
+    names: Share  # of the same: the right tools, whatever the arguments
+    arguments: Share  # of those with the right tools: the right arguments
+    false_refusals: Share  # of requests that have their tool: no call at all
     false_calls: Share  # of requests that no tool fits: a call, readable or not
-    readable: Share  # of all begun calls
+    readable: Share  # of all answers that call: every call can be read
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> "Score":
-        fits = [verdict for verdict in verdicts if verdict.expected is not None]
-        unfit = [verdict for verdict in verdicts if verdict.expected is None]
+        fits = [verdict for verdict in verdicts if verdict.expected]
+        unfit = [verdict for verdict in verdicts if not verdict.expected]
         called = [verdict for verdict in verdicts if verdict.called]
+        named = [verdict for verdict in fits if verdict.named]
         return cls(
-            exact=Share(sum(v.right for v in fits), len(fits)),
+            right=Share(sum(v.fault is None for v in verdicts), len(verdicts)),
+            exact=Share(sum(v.fault is None for v in fits), len(fits)),
+            names=Share(len(named), len(fits)),
+            arguments=Share(sum(v.fault is None for v in named), len(named)),
             false_refusals=Share(sum(not v.called for v in fits), len(fits)),
             false_calls=Share(sum(v.called for v in unfit), len(unfit)),
             readable=Share(sum(not v.malformed for v in called), len(called)),

@@ -28,7 +28,7 @@ _HEAD, _HF_HEAD = "model.embed_tokens.head", "lm_head.weight"
 
 def stored_dtype(folder: str | Path) -> torch.dtype:
     """The dtype that a folder's weights are stored in."""
-    shard = _shards(Path(folder))[0]
+    shard = _shards(Path(folder))[0][0]
     with _open(shard) as file:
         names = list(file.keys())
         if not names:
@@ -52,7 +52,7 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         model = Gemma(config)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     state: dict[str, Tensor] = {}
-    shards = _shards(folder)
+    shards, stated = _shards(folder)
     size = sum(_read(shard, expected, state, dtype, torch.device(device)) for shard in shards)
     if config.tie_word_embeddings:
         head, table = state.pop(_HEAD, None), state.get(_TABLE)
@@ -60,7 +60,10 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
             raise CheckpointError(f"{folder}: {_HF_HEAD} differs from the embedding that config.json ties it to")
     if missing := sorted(set(expected) - set(state)):
         raise CheckpointError(f"{folder}: {len(missing)} tensors are in no file, {missing[0]} first")
-    _check_size(folder, shards, size)
+    if stated not in (None, size):  # an index of another revision
+        raise CheckpointError(
+            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
+        )
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -103,9 +106,12 @@ def require_finite(model: Gemma, folder: str | Path) -> None:
             raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
 
 
-def _shards(folder: Path) -> list[Path]:
-    """The files that hold the weights. Raises CheckpointError naming one that is missing."""
-    index = folder / INDEX
+def _shards(folder: Path) -> tuple[list[Path], int | None]:
+    """The files that hold the weights, and their bytes as an index states them.
+
+    Raises CheckpointError naming a file that is missing.
+    """
+    index, stated = folder / INDEX, None
     if (folder / SINGLE).is_file() or not index.is_file():
         shards = [folder / SINGLE]
     else:
@@ -116,6 +122,8 @@ def _shards(folder: Path) -> list[Path]:
         if outside := [name for name in names.values() if Path(name).name != name]:
             raise CheckpointError(f"{index}: {outside[0]} is not a file name in this folder")
         shards = [folder / name for name in sorted(set(names.values()))]
+        metadata = data.get("metadata")
+        stated = metadata.get("total_size") if isinstance(metadata, dict) else None
     for shard in shards:
         if not shard.is_file():
             if list(folder.glob("pytorch_model*.bin")):
@@ -123,7 +131,7 @@ def _shards(folder: Path) -> list[Path]:
                     f"{folder}: only pickled .bin weights, which can run code; minifc reads safetensors"
                 )
             raise CheckpointError(f"{shard}: not found; download the model again")
-    return shards
+    return shards, stated
 
 
 @contextmanager
@@ -162,18 +170,6 @@ def _read(
             size += tensor.nbytes
             state[ours] = tensor.to(device=device, dtype=dtype)
     return size
-
-
-def _check_size(folder: Path, shards: list[Path], size: int) -> None:
-    """Raise CheckpointError if the index speaks of other weights than the files hold, as of another revision."""
-    if shards == [folder / SINGLE]:
-        return
-    metadata = read_json(folder / INDEX, CheckpointError).get("metadata")
-    stated = metadata.get("total_size", size) if isinstance(metadata, dict) else size
-    if stated != size:
-        raise CheckpointError(
-            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
-        )
 
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> None:

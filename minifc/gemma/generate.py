@@ -6,7 +6,7 @@ Rows of a batch are padded on the left, so that all of them end, and go on, toge
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +37,22 @@ class Sampling:
             raise OptionError(f"repetition_penalty={self.repetition_penalty}; it must be above 0, and 1 is off")
 
 
+class Constraint(Protocol):
+    """What steers a row: which ids may come next, and which must. A grammar is one."""
+
+    def allowed(self) -> Tensor:
+        """bool [V], on the CPU; at least one id."""
+        ...
+
+    def forced(self, left: int) -> list[int]:
+        """The ids that come next whatever the model says; [] where it has a choice. `left` is all that may come."""
+        ...
+
+    def advance(self, id_: int) -> None:
+        """Take the next id."""
+        ...
+
+
 Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 
@@ -51,15 +67,17 @@ def generate(
     top_p: float = 1.0,
     repetition_penalty: float = 1.0,
     seed: int | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
 ) -> list[list[int]]:
     """The new ids of each row, without the stop id. Greedy unless temperature > 0.
 
     ids: int64 [B, T], or a list of prompts of any lengths, or one prompt.
     stop_ids: by default the config's eos_token_id, for gemma-2-*-it (1, 107): eos and end of turn.
+    constraints: one, or None, for each row. What they force is written without asking the model.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     rows: list[list[int]] = [[] for _ in _as_rows(ids)]
-    for step in stream(model, ids, max_new_tokens, stop_ids, sampling):
+    for step in stream(model, ids, max_new_tokens, stop_ids, sampling, constraints):
         for row, new in zip(rows, step, strict=True):
             if new is not None:
                 row.append(new)
@@ -73,6 +91,7 @@ def stream(
     max_new_tokens: int = 64,
     stop_ids: Sequence[int] | None = None,
     sampling: Sampling | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
 ) -> Iterator[list[int | None]]:
     """As `generate`, a step at a time: for each row its next id, or None once it has stopped."""
     sampling = sampling or Sampling()
@@ -88,23 +107,37 @@ def stream(
     device = next(model.parameters()).device
     draw = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
     longest = max(map(len, rows))
-    prompt = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)  # [B, T]
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    padding: Tensor | None = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
     cache = KVCache(model.config, len(rows), longest + max_new_tokens)
     histories = [set(row) for row in rows]
     stopped = [False] * len(rows)
 
-    hidden = model.hidden(prompt, attention_mask=mask, cache=cache)
-    for number in range(max_new_tokens):
-        logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
-        new = _pick(logits, sampling, histories, draw)
+    constraints = constraints or [None] * len(rows)
+    forced = [constraint.forced(max_new_tokens) if constraint else [] for constraint in constraints]
+    # What the model has yet to read, int64 [B, T]: first the prompts, then what was written since it was last asked.
+    unread = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
+    for left in range(max_new_tokens - 1, -1, -1):
+        if any(not (ids or done) for ids, done in zip(forced, stopped, strict=True)):  # somebody has a choice
+            hidden = model.hidden(unread, attention_mask=padding, cache=cache)
+            unread, padding = unread[:, :0], None
+            logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
+            for scores, constraint in zip(logits, constraints, strict=True):
+                if constraint:
+                    scores.masked_fill_(~constraint.allowed().to(device), -torch.inf)
+            new = _pick(logits, sampling, histories, draw)
+        else:
+            new = [0] * len(rows)
+        new = [ids.pop(0) if ids else id_ for ids, id_ in zip(forced, new, strict=True)]
         for row, id_ in enumerate(new):
             stopped[row] = stopped[row] or id_ in stop_ids
             histories[row].add(id_)
+            if (constraint := constraints[row]) and not stopped[row]:
+                constraint.advance(id_)
+                forced[row] = forced[row] or constraint.forced(left)
         yield [None if done else id_ for done, id_ in zip(stopped, new, strict=True)]
-        if all(stopped) or number == max_new_tokens - 1:
+        if all(stopped):
             return
-        hidden = model.hidden(torch.tensor(new, device=device)[:, None], cache=cache)
+        unread = torch.cat((unread, torch.tensor(new, device=device)[:, None]), 1)
 
 
 def _pick(logits: Tensor, sampling: Sampling, histories: list[set[int]], draw: torch.Generator | None) -> list[int]:

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minifc.errors import CallError
 
@@ -33,6 +33,9 @@ _TOOLS_BLOCK = re.compile(f"{TOOLS}(.*?){END_TOOLS}", re.DOTALL)
 # What is thought is passed over; a call may lack its end.
 _THOUGHT_OR_CALL = re.compile(rf"{THINK}.*?(?:{END_THINK}|\Z)|{TOOL_CALL}(.*?)({END_TOOL_CALL}|\Z)", re.DOTALL)
 _CALL_FIELDS = {"name", "arguments", "id", "type"}
+
+
+Part = Literal["text", "thought", "call"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,24 @@ def rewrite_calls(text: str, tools: Mapping[str, dict[str, Any]]) -> str:
     return _THOUGHT_OR_CALL.sub(rewrite, text)
 
 
+def tool_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """{"name", "description", "parameters"}, out of OpenAI's wrapper if it is in one. Raises CallError."""
+    inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise CallError(f"a tool is an object with a name, not {str(tool)[:80]}")
+    parameters = inner.get("parameters")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise CallError(f"the parameters of tool {inner['name']} are a {type(parameters).__name__}, not a JSON schema")
+    if parameters and not isinstance(parameters.get("properties") or {}, Mapping):
+        raise CallError(f"the properties of tool {inner['name']} are not an object")
+    return dict(inner)
+
+
+def spelled_calls(text: str) -> list[Call]:
+    """The calls of a model turn's text that holds its tags. Raises CallError for one that cannot be read."""
+    return [read_call(match[1]) for match in _THOUGHT_OR_CALL.finditer(text) if match[1] is not None]
+
+
 def read_tools(text: str) -> list[dict[str, Any]]:
     """The schemas between `<tools>` and `</tools>` in a text: a list, or one object a line. Raises CallError."""
     found: list[dict[str, Any]] = []
@@ -138,11 +159,7 @@ def read_tools(text: str) -> list[dict[str, Any]]:
             values = read_value(block)
         except CallError:
             values = [read_value(line) for line in block.splitlines() if line.strip()]
-        for value in values if isinstance(values, list) else [values]:
-            tool = value.get("function", value) if isinstance(value, dict) else None
-            if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-                raise CallError(f"a tool is an object with a name, not {str(value)[:80]}")
-            found.append(tool)
+        found += map(tool_schema, values if isinstance(values, list) else [values])
     return found
 
 
@@ -159,42 +176,44 @@ def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:
 
 def call_texts(ids: Sequence[int], tokenizer: "Tokenizer") -> list[str]:
     """What stands between the tags of each call in one model turn, unread. Raises CallError if one is left open."""
+    return [text for kind, text in read_turn(ids, tokenizer) if kind == "call"]
+
+
+def read_turn(ids: Sequence[int], tokenizer: "Tokenizer") -> list[tuple[Part, str]]:
+    """One model turn in parts: what it says, thinks and calls, in its order, without the tags.
+
+    Raises CallError for a call that is left open or holds the beginning of another.
+    """
     names = (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)
     tags = {tokenizer.control[name]: name for name in names if name in tokenizer.control}
-    parts: list[tuple[str, bool]] = []  # a text, and whether it is a tag
+    pieces: list[tuple[str, bool]] = []  # a text, and whether it is a tag
     if tokenizer.control.keys() >= {TOOL_CALL, END_TOOL_CALL}:
         run: list[int] = []
         for id_ in ids:
             if id_ in tags:
-                parts += [(tokenizer.decode(run), False), (tags[id_], True)]
+                pieces += [(tokenizer.decode(run), False), (tags[id_], True)]
                 run = []
             else:
                 run.append(id_)
-        parts.append((tokenizer.decode(run), False))
+        pieces.append((tokenizer.decode(run), False))
     else:
         spelled = re.split(f"({'|'.join(map(re.escape, names))})", tokenizer.decode(ids))
-        parts = [(text, number % 2 == 1) for number, text in enumerate(spelled)]
+        pieces = [(text, number % 2 == 1) for number, text in enumerate(spelled)]
 
-    texts: list[str] = []
-    thinking, opened = False, False
-    for text, tag in parts:
-        if thinking:
-            thinking = not (tag and text == END_THINK)
-        elif opened:
-            if tag and text == TOOL_CALL:
-                raise CallError(f"{TOOL_CALL} inside a call")
-            if tag and text == END_TOOL_CALL:
-                opened = False
-            else:
-                texts[-1] += text
-        elif tag and text == TOOL_CALL:
-            opened = True
-            texts.append("")
-        elif tag and text == THINK:
-            thinking = True
-    if opened:
+    parts: list[tuple[Part, str]] = [("text", "")]
+    for text, tag in pieces:
+        kind = parts[-1][0]
+        if tag and text == TOOL_CALL and kind == "call":
+            raise CallError(f"{TOOL_CALL} inside a call")
+        if tag and kind == "text" and text in (THINK, TOOL_CALL):
+            parts.append(("thought" if text == THINK else "call", ""))
+        elif tag and (kind, text) in (("thought", END_THINK), ("call", END_TOOL_CALL)):
+            parts.append(("text", ""))
+        else:
+            parts[-1] = (kind, parts[-1][1] + text)
+    if parts[-1][0] == "call":
         raise CallError(f"a call is not closed by {END_TOOL_CALL}")
-    return texts
+    return [(kind, text) for kind, text in parts if text or kind == "call"]
 
 
 def _refuse_constant(name: str) -> Any:

@@ -6,6 +6,7 @@ that spells a control token is refused here, where render keeps it as text.
 """
 
 import json
+import re
 from collections.abc import Sequence
 
 from minifc.text.calls import TAGS
@@ -110,12 +111,13 @@ _TEMPLATE = """
 def chat_template(format: Format, control: Sequence[str]) -> str:
     """The template of a format; `control` are the tokens that content may not spell."""
     markers = [*dict.fromkeys(name for name in (*TAGS, *control) if not name.startswith("<unused")), "<unused"]
-    return (
-        _TEMPLATE.strip()
-        .replace("SPEAKERS", json.dumps(SPEAKERS))
-        .replace("ROLES", json.dumps(ROLE_NAMES[format]))
-        .replace("MARKERS", json.dumps(markers))
-        .replace("INTRODUCTION", json.dumps(TOOLS_INTRODUCTION))
-        .replace("BETWEEN", json.dumps(COURSE_THINK if format == "course" else "\n\n"))
-        .replace("END", json.dumps("".join(TURN_ENDS[format])))
-    )
+    values = {
+        "SPEAKERS": SPEAKERS,
+        "ROLES": ROLE_NAMES[format],
+        "MARKERS": markers,
+        "INTRODUCTION": TOOLS_INTRODUCTION,
+        "BETWEEN": COURSE_THINK if format == "course" else "\n\n",
+        "END": "".join(TURN_ENDS[format]),
+    }
+    # All in one pass: a token may be called <END>.
+    return re.sub("|".join(values), lambda match: json.dumps(values[match.group()]), _TEMPLATE.strip())

@@ -33,6 +33,7 @@ from minifc.text.calls import (
     TOOLS,
     Call,
     read_call,
+    tool_schema,
     write_call,
     write_json,
 )
@@ -133,7 +134,7 @@ def render(
     add_generation_prompt: end with the opening of a model turn; with `think`, also with `<think>`.
 
     Raises TemplateError naming the message for an unknown role, an unknown field, or a system
-    message that is not first. Nothing is ever dropped silently.
+    message that is not first, CallError for a malformed tool. Nothing is ever dropped silently.
     """
     if format not in ROLE_NAMES:
         raise TemplateError(f"format {format!r} is not one of {', '.join(ROLE_NAMES)}")
@@ -183,21 +184,6 @@ def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
     text = "\n".join(str(message.get("content")) for message in messages)
     closing = Counter(re.findall(r"</([a-z_]+)>", text))
     return Counter({f"<{name}>": n for name, n in closing.items() if f"<{name}>" in text and f"<{name}>" not in TAGS})
-
-
-def tool_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """{"name", "description", "parameters"}, out of OpenAI's wrapper if it is in one. Raises TemplateError."""
-    inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise TemplateError(f"a tool is an object with a name, not {str(tool)[:80]}")
-    parameters = inner.get("parameters")
-    if parameters is not None and not isinstance(parameters, Mapping):
-        raise TemplateError(
-            f"the parameters of tool {inner['name']} are a {type(parameters).__name__}, not a JSON schema"
-        )
-    if parameters and not isinstance(parameters.get("properties") or {}, Mapping):
-        raise TemplateError(f"the properties of tool {inner['name']} are not an object")
-    return dict(inner)
 
 
 def message_calls(message: Message) -> list[Call]:

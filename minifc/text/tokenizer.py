@@ -28,6 +28,7 @@ ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 _UNUSED = re.compile(r"<unused\d+>")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class _Backend(Protocol):
@@ -37,6 +38,7 @@ class _Backend(Protocol):
     control: dict[str, int]
 
     def has(self, piece: str) -> bool: ...
+    def written(self) -> dict[int, bytes]: ...
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
     def save(self, folder: Path, control: dict[str, int]) -> None: ...
@@ -65,6 +67,11 @@ class _JsonBackend:
 
     def has(self, piece: str) -> bool:
         return piece in self.pieces
+
+    def written(self) -> dict[int, bytes]:
+        fallback = self.data["model"].get("byte_fallback", False)
+        pieces = {id_: _bytes_of(piece, fallback) for piece, id_ in self.pieces.items()}
+        return pieces | {token["id"]: token["content"].encode() for token in self.data.get("added_tokens", [])}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -109,6 +116,10 @@ class _SentencePieceBackend:
     def has(self, piece: str) -> bool:
         return self.processor.id_to_piece(self.processor.piece_to_id(piece)) == piece
 
+    def written(self) -> dict[int, bytes]:
+        pieces = ((id_, self.processor.id_to_piece(id_), self.processor.is_byte(id_)) for id_ in range(self.size))
+        return {id_: _bytes_of(piece, is_byte) for id_, piece, is_byte in pieces}
+
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.processor.encode(text)
         return ids
@@ -133,6 +144,13 @@ class _SentencePieceBackend:
 
     def save(self, folder: Path, control: dict[str, int]) -> None:
         (folder / "tokenizer.model").write_bytes(self.proto)
+
+
+def _bytes_of(piece: str, may_be_byte: bool) -> bytes:
+    """What a piece of the vocabulary writes."""
+    if may_be_byte and _BYTE.fullmatch(piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()
 
 
 def _unreachable(proto: bytes, control: Iterable[str]) -> bytes:
@@ -249,6 +267,10 @@ class Tokenizer:
             if id_ is not None and not skip_control_tokens:
                 parts.append(self._names[id_])
         return "".join(parts)
+
+    def written(self) -> dict[int, bytes]:
+        """The UTF-8 that each id writes, of the ids that write something; control tokens write nothing."""
+        return {id_: text for id_, text in self._backend.written().items() if text and id_ not in self._names}
 
     def add_tokens(self, names: list[str], reuse_unused: bool = False) -> list[int]:
         """Register control tokens: at the end of the vocabulary, or on reserved `<unusedN>` ids.

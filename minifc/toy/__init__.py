@@ -7,6 +7,7 @@ cases: what it is fine-tuned and examined on: conversations with tools
 """
 
 from minifc.toy.cases import Case as Case
+from minifc.toy.cases import Sentences as Sentences
 from minifc.toy.cases import held_out_cases as held_out_cases
 from minifc.toy.cases import training_cases as training_cases
 from minifc.toy.texts import chat_document as chat_document

@@ -2,11 +2,12 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from minifc.toy.world import Request, World
 
 NOTHING_FITS = "None of my tools can do that."
+Sentences = Literal["known", "unseen", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,18 @@ def case(world: World, fits: bool | None = None, turns: int = 1) -> Case:
     return Case([task.tool() for task in tasks], requests, results)
 
 
-def training_cases(count: int, seed: int) -> list[Case]:
-    """What the embedded model is fine-tuned on."""
-    world = World(random.Random(f"train {seed}"), "train", improvised=0.3)
+def training_cases(count: int, seed: int, shuffled: float = 0.0) -> list[Case]:
+    """What the embedded model is fine-tuned on: requests that name their details in the tool's order."""
+    world = World(random.Random(f"train {seed}"), "train", improvised=0.3, shuffled=shuffled)
     return [case(world, turns=world.rng.choice((1, 1, 2, 3))) for _ in range(count)]
 
 
-def held_out_cases(count: int, seed: int, unseen_frames: bool = False) -> list[Case]:
-    """Single requests of held-out words; the first half has its tool, for the second none fits."""
-    world = World(random.Random(f"test {seed} {unseen_frames}"), "test", unseen_frames=unseen_frames)
+def held_out_cases(count: int, seed: int, sentences: Sentences = "known") -> list[Case]:
+    """Single requests of held-out words; the first half has its tool, for the second none fits.
+
+    sentences: as in training; in forms that no training text has; or known ones that give
+        their details in any order, where training keeps to the tool's.
+    """
+    rng = random.Random(f"test {seed} {sentences}")
+    world = World(rng, "test", unseen=sentences == "unseen", shuffled=float(sentences == "shuffled"))
     return [case(world, fits=number < count // 2) for number in range(count)]

@@ -63,7 +63,7 @@ def _lesson(rng: random.Random, invented: float = INVENTED) -> _Lesson:
     ]  # fmt: skip
     lessons, weights = zip(*kinds, strict=True)
     lesson: Callable[[World], _Lesson] = rng.choices(lessons, weights)[0]
-    return lesson(World(rng, invented=invented, improvised=0.4))
+    return lesson(World(rng, invented=invented, improvised=0.4, shuffled=0.4))
 
 
 def _copying(world: World) -> _Lesson:

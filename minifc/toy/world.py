@@ -100,7 +100,7 @@ class Request:
     said: tuple[str, ...]  # the names of the details, in the sentence's order
 
     def note(self) -> str:
-        """The details as the sentence gives them, one by one: what to write down before sorting them."""
+        """The details as the sentence gives them, one by one."""
         return ", ".join(f"{name} = {self.details[name]}" for name in self.said) + "."
 
     def search(self, names: Iterable[str]) -> str:
@@ -124,13 +124,16 @@ class World:
     invented: how often a word is an invented one.
     improvised: how often a sentence is put together from invented words, so that pretraining teaches
         to find verb, noun, slots and values by how they stand together rather than by set phrases.
+    shuffled: how often the details are said in another order than the task's.
+    unseen: ask in forms of sentence that are in no training text.
     """
 
     rng: random.Random
     side: Side = "train"
     invented: float = 0.5
     improvised: float = 0.0
-    unseen_frames: bool = False
+    shuffled: float = 0.0
+    unseen: bool = False
 
     def word(self, kind: str) -> str:
         if self.rng.random() < self.invented:
@@ -182,13 +185,13 @@ class World:
                 return task
 
     def request(self, task: Task) -> Request:
-        """Ask for a task, giving its first detail and some of the others, in any order."""
+        """Ask for a task, giving its first detail and some of the others."""
         given = [slot for number, slot in enumerate(task.slots) if number == 0 or self.rng.random() < 0.75]
         details = {slot.name: self.value(slot.kind) for slot in given}
         said = list(details.items())
-        if self.rng.random() < 0.4:
+        if self.rng.random() < self.shuffled:
             self.rng.shuffle(said)
-        requests, phrases = (UNSEEN_REQUESTS, UNSEEN_DETAILS) if self.unseen_frames else (REQUESTS, DETAILS)
+        requests, phrases = (UNSEEN_REQUESTS, UNSEEN_DETAILS) if self.unseen else (REQUESTS, DETAILS)
         phrase, before = self.improvise_detail() if self.improvising() else self.rng.choice(phrases)
         sentence = self.improvise_request() if self.improvising() else self.rng.choice(requests)
         parts = [phrase.format(s=name, x=value) for name, value in said]

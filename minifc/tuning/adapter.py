@@ -22,7 +22,7 @@ from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
-from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers
+from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers, names
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -34,6 +34,10 @@ _UNDERSTOOD = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout",
     "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "task_type",
     "trainable_token_indices", "use_rslora",
+}  # fmt: skip
+_KINDS: dict[str, tuple[type, ...]] = {
+    "r": (int,), "lora_alpha": (float, int), "target_modules": (list, str), "lora_dropout": (float, int),
+    "use_rslora": (bool,),
 }  # fmt: skip
 _HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatron_core": ("megatron.core",)}
 
@@ -110,7 +114,7 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
         extend(model, ids, rows)
     for name in layers:
         r, alpha = _rank_and_alpha(config, name)
-        layer = inject(model, name, r, alpha, config.get("lora_dropout", 0.0), config.get("use_rslora", False))
+        layer = inject(model, name, r, alpha, config["lora_dropout"], config["use_rslora"])
         for matrix, parameter in layer.matrices().items():
             parameter.data.copy_(tensors[f"{name}.{matrix}"])
     freeze(model)
@@ -138,11 +142,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise CheckpointError(f"{path}: peft_type is {kind!r}; minifc loads only LORA")
-    for field in ("r", "lora_alpha", "target_modules"):
-        if not config.get(field):
-            raise CheckpointError(f"{path}: {field} is missing")
+    config = {"lora_dropout": 0.0, "use_rslora": False} | config
+    for field, kinds in _KINDS.items():
+        if not isinstance(config.get(field), kinds):
+            raise CheckpointError(f"{path}: {field} is {config.get(field)!r}, not a {kinds[0].__name__}")
     for field in ("rank_pattern", "alpha_pattern"):
-        if odd := [key for key in config.get(field) or {} if not re.fullmatch(r"\^?[\w.]+", key)]:
+        patterns = config.get(field) or {}
+        numbers = _KINDS["r" if field == "rank_pattern" else "lora_alpha"]
+        if not isinstance(patterns, dict) or not all(isinstance(value, numbers) for value in patterns.values()):
+            raise CheckpointError(f"{path}: {field} is not an object of names with numbers")
+        if odd := [key for key in patterns if not re.fullmatch(r"\^?[\w.]+", key)]:
             raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name, which minifc matches")
     for field, value in config.items():
         if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):
@@ -168,8 +177,7 @@ def _rank_and_alpha(config: dict[str, Any], name: str) -> tuple[int, float]:
 
     def pick(patterns: Mapping[str, Any] | None, default: Any) -> Any:
         for key, value in (patterns or {}).items():
-            whole, key = key.startswith("^"), key.removeprefix("^")
-            if name == key or (not whole and name.endswith("." + key)):
+            if name == key.removeprefix("^") or names(key, name):
                 return value
         return default
 
@@ -206,7 +214,9 @@ def _token_ids(config: dict[str, Any], folder: Path) -> list[int]:
         if set(indices) != {"embed_tokens"}:
             raise CheckpointError(f"{folder}: trained rows of {sorted(indices)}; minifc knows only embed_tokens")
         indices = indices["embed_tokens"]
-    return list(indices)
+    if not isinstance(indices, list) or not all(isinstance(id_, int) and id_ >= 0 for id_ in indices):
+        raise CheckpointError(f"{folder}: trainable_token_indices are not a list of token ids")
+    return indices
 
 
 def _check(
@@ -246,7 +256,7 @@ def _check(
                 raise CheckpointError(f"{folder}: {matrix} of {name} is {found}, not {list(shape)}; {other}")
     targets = config["target_modules"]
     for target in targets if isinstance(targets, list) else []:
-        if not any(name == target or name.endswith("." + target) for name in layers):
+        if not any(names(target, name) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from minifc.errors import CallError, DataError, TemplateError, TokenizerError
-from minifc.text.calls import TAGS, read_tools, read_value, rewrite_calls
-from minifc.text.template import SPEAKERS, Format, Message, render, tool_schema, unknown_tags, used_tags
+from minifc.text.calls import TAGS, read_tools, read_value, rewrite_calls, tool_schema
+from minifc.text.template import SPEAKERS, Format, Message, render, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer
 
 IGNORED = -100  # the target of a position that nothing is learned from

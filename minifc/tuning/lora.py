@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minifc.errors import OptionError
+from minifc.gemma.model import Vocabulary
 from minifc.options import option, require
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -61,7 +62,7 @@ class Lora(nn.Module):
         return {name: matrix for name, matrix in self.named_parameters() if name.startswith("lora_")}
 
     def start(self) -> None:
-        """Draw A, and set B to zero."""
+        """Draw one of them at random and set the other to zero."""
         raise NotImplementedError
 
     def delta(self) -> Tensor:
@@ -69,30 +70,41 @@ class Lora(nn.Module):
         raise NotImplementedError
 
 
-class LoraLinear(Lora):
-    """A linear layer and its change."""
+class LoraPair(Lora):
+    """A change of something that is multiplied by a weight [out, in]."""
 
-    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
+    def __init__(
+        self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool, in_features: int, out_features: int
+    ) -> None:
         super().__init__(base, r, alpha, dropout, rslora)
-        self.in_features, self.out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
-        self.lora_A = nn.utils.skip_init(nn.Linear, self.in_features, r, bias=False, **self.form)
-        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.out_features, bias=False, **self.form)
-        self._unmerged: Tensor | None = None  # the base weight while the change is merged into it
+        self.lora_A = nn.utils.skip_init(nn.Linear, in_features, r, bias=False, **self.form)
+        self.lora_B = nn.utils.skip_init(nn.Linear, r, out_features, bias=False, **self.form)
 
     def start(self) -> None:
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
 
-    def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
-        y: Tensor = self.base(x)
-        if self._unmerged is not None:
-            return y
+    def change(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         A, B = self.lora_A.weight.to(x.dtype), self.lora_B.weight.to(x.dtype)
         x = F.dropout(x, self.dropout, self.training)
-        return y + F.linear(F.linear(x, A), B) * self.scaling
+        return F.linear(F.linear(x, A), B) * self.scaling
 
     def delta(self) -> Tensor:  # [out, in]
         return self.lora_B.weight @ self.lora_A.weight * self.scaling
+
+
+class LoraLinear(LoraPair):
+    """A linear layer and its change."""
+
+    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
+        in_features, out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
+        super().__init__(base, r, alpha, dropout, rslora, in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        self._unmerged: Tensor | None = None  # the base weight while the change is merged into it
+
+    def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
+        y: Tensor = self.base(x)
+        return y if self._unmerged is not None else y + self.change(x)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -123,7 +135,8 @@ class LoraEmbedding(Lora):
         super().__init__(base, r, alpha, dropout, rslora)
         self.size = int(base.size)  # type: ignore[arg-type]
         self.lora_embedding_A = nn.Parameter(torch.empty(r, self.size, **self.form))
-        self.lora_embedding_B = nn.Parameter(torch.empty(table_width(base), r, **self.form))
+        E = plain_vocabulary(base).weight.shape[1]
+        self.lora_embedding_B = nn.Parameter(torch.empty(E, r, **self.form))
 
     def start(self) -> None:
         """The other way round, as PEFT does: a column of A belongs to one id, which may never occur."""
@@ -145,18 +158,13 @@ class LoraEmbedding(Lora):
         return (self.lora_embedding_B @ self.lora_embedding_A).T * self.scaling
 
 
-class LoraHead(Lora):
+class LoraHead(LoraPair):
     """A vocabulary whose ids are written with a change, and read without."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
-        super().__init__(base, r, alpha, dropout, rslora)
-        self.size = int(base.size)  # type: ignore[arg-type]
-        self.lora_A = nn.utils.skip_init(nn.Linear, table_width(base), r, bias=False, **self.form)
-        self.lora_B = nn.utils.skip_init(nn.Linear, r, self.size, bias=False, **self.form)
-
-    def start(self) -> None:
-        nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
-        nn.init.zeros_(self.lora_B.weight)
+        size = int(base.size)  # type: ignore[arg-type]
+        super().__init__(base, r, alpha, dropout, rslora, plain_vocabulary(base).weight.shape[1], size)
+        self.size = size
 
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]"""
@@ -166,19 +174,14 @@ class LoraHead(Lora):
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V]"""
         scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
-        A, B = self.lora_A.weight.to(hidden.dtype), self.lora_B.weight.to(hidden.dtype)
-        hidden = F.dropout(hidden, self.dropout, self.training)
-        return scores + F.linear(F.linear(hidden, A), B) * self.scaling
-
-    def delta(self) -> Tensor:  # [V, E]
-        return self.lora_B.weight @ self.lora_A.weight * self.scaling
+        return scores + self.change(hidden)
 
 
-def table_width(vocabulary: Any) -> int:
-    """E, of a vocabulary in whatever it is wrapped."""
-    while hasattr(vocabulary, "base"):
+def plain_vocabulary(vocabulary: Any) -> Vocabulary:
+    """The model's own vocabulary, in whatever it is wrapped."""
+    while not isinstance(vocabulary, Vocabulary):
         vocabulary = vocabulary.base
-    return int(vocabulary.weight.shape[1])
+    return vocabulary
 
 
 def add_lora(
@@ -236,8 +239,13 @@ def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = Fal
     return found
 
 
+def names(target: str, layer: str) -> bool:
+    """Whether a target is a layer's full name, or the end of it after a dot."""
+    return layer == target or layer.endswith("." + target)
+
+
 def _matching(name: str, targets: Sequence[str]) -> list[str]:
-    return [target for target in targets if name == target or name.endswith("." + target)]
+    return [target for target in targets if names(target, name)]
 
 
 def freeze(model: nn.Module) -> None:

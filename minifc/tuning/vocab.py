@@ -17,7 +17,7 @@ from minifc.errors import OptionError, TokenizerError
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import Example
-from minifc.tuning.lora import Lora, LoraEmbedding
+from minifc.tuning.lora import Lora, LoraEmbedding, LoraLinear, lora_layers, plain_vocabulary
 
 
 class ExtendedVocabulary(nn.Module):
@@ -103,15 +103,10 @@ def extend(model: Gemma, ids: Sequence[int], rows: Tensor) -> None:
 
 def fold_vocabulary(model: Gemma) -> None:
     """One ordinary table again, new rows included; two of them if LoRA changed it, for reading or for writing."""
-    layer: nn.Module = model.model.embed_tokens
-    changes = []
-    while isinstance(layer, Lora):
-        changes.append(layer)
-        layer = layer.base
-    if isinstance(layer, ExtendedVocabulary):
-        table, layer = layer.table(), layer.base
-        layer.weight = nn.Parameter(table, requires_grad=False)
-    assert isinstance(layer, Vocabulary)
+    changes = [change for _, change in lora_layers(model) if not isinstance(change, LoraLinear)]
+    new, layer = extended(model), plain_vocabulary(model.model.embed_tokens)
+    if new is not None:
+        layer.weight = nn.Parameter(new.table(), requires_grad=False)
     if changes and layer.head is None:
         layer.head = nn.Parameter(layer.weight.data, requires_grad=False)
         model.config = replace(model.config, tie_word_embeddings=False)

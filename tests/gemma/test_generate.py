@@ -320,3 +320,69 @@ def test_options_are_checked_before_the_model_runs(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(generate_module, "stream", untouched)
     with pytest.raises(OptionError):
         generate(None, PROMPTS, temperature=-1.0)  # type: ignore[arg-type]
+
+
+# Constraints
+
+
+class Odd:
+    """Only odd ids; after each id that 3 divides, the ids 1, 5, 7 without a choice."""
+
+    def __init__(self, size: int) -> None:
+        self.mask = torch.arange(size) % 2 == 1
+        self.taken: list[int] = []
+
+    def allowed(self) -> Tensor:
+        return self.mask
+
+    def forced(self, left: int) -> list[int]:
+        return [1, 5, 7] if self.taken and self.taken[-1] % 3 == 0 else []
+
+    def advance(self, id_: int) -> None:
+        self.taken.append(id_)
+
+
+def constrained_by_argmax(gemma: Gemma, prompt: list[int], new_tokens: int) -> list[int]:
+    """The likeliest allowed id, or what must come, reading everything anew each time."""
+    odd, ids, queue = Odd(gemma.model.embed_tokens.size), list(prompt), []
+    while len(ids) < len(prompt) + new_tokens:
+        scores = gemma(torch.tensor([ids]))[0, -1].masked_fill(~odd.mask, -torch.inf)
+        ids.append(queue.pop(0) if queue else int(scores.argmax()))
+        odd.advance(ids[-1])
+        queue = queue or odd.forced(0)
+    return ids[len(prompt) :]
+
+
+@pytest.fixture
+def prompts(random_ids: Any) -> list[list[int]]:
+    return [random_ids(1, length)[0].tolist() for length in (4, 11, 30)]
+
+
+def test_a_constraint_picks_the_likeliest_of_what_is_allowed(talker: Any, prompts: list[list[int]]) -> None:
+    gemma = talker.ours
+    expected = [constrained_by_argmax(gemma, prompt, N) for prompt in prompts]
+    assert any(id_ % 3 == 0 for row in expected for id_ in row), "nothing was forced"
+    for prompt, row in zip(prompts, expected, strict=True):
+        odd = Odd(gemma.model.embed_tokens.size)
+        assert generate(gemma, prompt, N, (), constraints=[odd]) == [row]
+        assert odd.taken == row
+    constraints = [Odd(gemma.model.embed_tokens.size) for _ in prompts]
+    assert generate(gemma, prompts, N, (), constraints=constraints) == expected
+
+
+def test_rows_without_a_constraint_are_free(talker: Any, prompts: list[list[int]]) -> None:
+    odd = Odd(talker.ours.model.embed_tokens.size)
+    free, bound, also_free = generate(talker.ours, prompts, N, (), constraints=[None, odd, None])
+    assert [free, also_free] == generate(talker.ours, [prompts[0], prompts[2]], N, ())
+    assert bound == constrained_by_argmax(talker.ours, prompts[1], N)
+
+
+def test_what_is_forced_is_not_asked(talker: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    logits = talker.ours.logits
+    monkeypatch.setattr(talker.ours, "logits", lambda hidden: asked.append(1) or logits(hidden))
+    odd = Odd(talker.ours.model.embed_tokens.size)
+    (row,) = generate(talker.ours, prompts[0], N, (), constraints=[odd])
+    forced = sum(id_ % 3 == 0 for id_ in row[:-3]) * 3
+    assert forced
+    assert len(asked) <= N - forced

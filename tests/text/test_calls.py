@@ -493,7 +493,8 @@ def test_tools_in_a_text() -> None:
     assert read_tools(f"Within <tools></tools> tags: {listed}") == [ADD]
     assert read_tools(lines) == [ADD, ADD]
     assert read_tools("none") == []
-    for bad in ("<tools>[1]</tools>", "<tools>{'name': }</tools>", "<tools>{}</tools>"):
+    unlike_a_schema = "<tools>{'name': 'f', 'parameters': 'x'}</tools>"
+    for bad in ("<tools>[1]</tools>", "<tools>{'name': }</tools>", "<tools>{}</tools>", unlike_a_schema):
         with pytest.raises(CallError):
             read_tools(bad)
 

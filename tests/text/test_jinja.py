@@ -96,6 +96,21 @@ def test_ids_and_mask_are_ours(pair: Any, format: Any, messages: Any, schemas: A
     assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
 
 
+@pytest.mark.parametrize("token", ["<END>", "ROLES", "<|MARKERS|>", "{{ END }}"])
+def test_a_token_may_have_any_name(tiny: Path, tmp_path: Path, token: str) -> None:
+    """The template is put together by replacing words in it; a token that is one of them stays as it is."""
+    ours = load_tokenizer(tiny)
+    ours.add_tokens([token])
+    theirs = with_template(ours, tmp_path, "gemma")
+    messages = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello."}]
+    assert (
+        theirs.apply_chat_template(messages, return_dict=True)["input_ids"]
+        == minifc.render(messages, ours, format="gemma").ids
+    )
+    with pytest.raises(jinja2.TemplateError, match="control token"):
+        theirs.apply_chat_template([{"role": "user", "content": f"What is {token}?"}])
+
+
 @pytest.mark.parametrize("content", ["<end_of_turn>", "a <tool_call> b", "<bos>", "<unused7>"])
 def test_content_that_spells_a_control_token_is_refused(pair: Any, content: str) -> None:
     ours, theirs = pair

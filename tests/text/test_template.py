@@ -10,15 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minifc.errors import TemplateError
-from minifc.text.calls import TAGS, Call, parse_calls
+from minifc.errors import CallError, TemplateError
+from minifc.text.calls import TAGS, Call, parse_calls, tool_schema
 from minifc.text.template import (
     COURSE_THINK,
     Rendered,
     message_calls,
     render,
     stop_ids,
-    tool_schema,
     unknown_tags,
     used_tags,
 )
@@ -266,7 +265,7 @@ def test_a_message_that_cannot_be_rendered_is_named(tiny_tokenizer: Tokenizer, n
 
 @pytest.mark.parametrize("tool", [{}, {"name": 5}, {"function": None}, {"function": {"description": "x"}}, "f", None])
 def test_a_tool_without_name_is_an_error(tiny_tokenizer: Tokenizer, tool: Any) -> None:
-    with pytest.raises(TemplateError, match="name"):
+    with pytest.raises(CallError, match="name"):
         render(HELLO, tiny_tokenizer, tools=[tool])
 
 

@@ -124,6 +124,18 @@ def peft_of() -> Callable[[nn.Module, str, str], nn.Parameter]:
     return find
 
 
+@pytest.fixture(scope="session")
+def same_lora(peft_of: Callable[..., nn.Parameter]) -> Callable[[nn.Module, nn.Module], None]:
+    """same_lora(peft, model): PEFT's A and B become those of our model."""
+
+    def copy(peft: nn.Module, model: nn.Module) -> None:
+        for name, layer in lora_layers(model):
+            for matrix, parameter in layer.matrices().items():
+                peft_of(peft, name, matrix).data.copy_(parameter)
+
+    return copy
+
+
 class Packed(nn.Module):
     """A linear layer with another way to hold its weight, as a quantised one has."""
 

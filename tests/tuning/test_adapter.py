@@ -443,6 +443,31 @@ def test_a_field_that_changes_the_computation_is_refused_by_name(
     assert_refused(talker, tokenizer, saved, field)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("r", "8"),
+        ("r", 4.5),
+        ("lora_alpha", "16"),
+        ("lora_alpha", [16]),
+        ("lora_dropout", "none"),
+        ("use_rslora", "yes"),
+        ("target_modules", 7),
+        ("rank_pattern", ["q_proj"]),
+        ("rank_pattern", {"q_proj": "8"}),
+        ("alpha_pattern", "q_proj"),
+        ("trainable_token_indices", 5),
+        ("trainable_token_indices", {"embed_tokens": ["<think>"]}),
+        ("trainable_token_indices", {"embed_tokens": [-1]}),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_refused_by_name(
+    talker: Gemma, tokenizer: Tokenizer, saved: Path, field: str, value: Any
+) -> None:
+    edit(saved, **{field: value})
+    assert_refused(talker, tokenizer, saved, field)
+
+
 def test_adapters_of_another_method_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
     edit(saved, peft_type="IA3")
     assert_refused(talker, tokenizer, saved, "adapter_config.json")

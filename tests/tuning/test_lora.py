@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 Randomize = Callable[[nn.Module], None]
 Near = Callable[[Tensor, Tensor], bool]
 Packed = Callable[[nn.Linear], nn.Module]
+SameLora = Callable[[nn.Module, nn.Module], None]
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -40,15 +41,12 @@ def loss_of(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def peft_twin(
-    hf: Gemma2ForCausalLM, model: Gemma, r: int, alpha: float, targets: tuple[str, ...], rs: bool
+    hf: Gemma2ForCausalLM, model: Gemma, r: int, alpha: float, targets: tuple[str, ...], rs: bool, same_lora: SameLora
 ) -> PeftModel:
     """PEFT's LoRA on the transformers model, with our model's A and B."""
     config = LoraConfig(r=r, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0, use_rslora=rs)
     peft = get_peft_model(hf, config)
-    for name, layer in lora_layers(model):
-        theirs = peft.get_submodule(f"base_model.model.{name}")
-        theirs.lora_A["default"].weight.data.copy_(layer.lora_A.weight)
-        theirs.lora_B["default"].weight.data.copy_(layer.lora_B.weight)
+    same_lora(peft, model)
     return peft
 
 
@@ -63,6 +61,7 @@ def test_forward_and_gradients_equal_pefts(
     ids: Tensor,
     randomize: Randomize,
     near: Near,
+    same_lora: SameLora,
     targets: tuple[str, ...],
     r: int,
     alpha: float,
@@ -71,7 +70,7 @@ def test_forward_and_gradients_equal_pefts(
     names = add_lora(model, r, alpha, 0.0, targets, rslora)
     assert len(names) == 2 * len(targets)
     randomize(model)
-    peft = peft_twin(hf, model, r, alpha, targets, rslora)
+    peft = peft_twin(hf, model, r, alpha, targets, rslora, same_lora)
     logits, expected = model(ids), peft(ids).logits
     assert near(logits, expected)
     loss_of(logits, ids).backward()

@@ -40,6 +40,7 @@ Fresh = Callable[..., Gemma]
 Near = Callable[[Tensor, Tensor], bool]
 Randomize = Callable[[nn.Module], None]
 PeftOf = Callable[[nn.Module, str, str], nn.Parameter]
+SameLora = Callable[[nn.Module, nn.Module], None]
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
@@ -48,14 +49,12 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
     return result if isinstance(result, Tensor) else result.logits
 
 
-def peft_twin(hf: Gemma2ForCausalLM, model: Gemma, targets: tuple[str, ...], peft_of: PeftOf) -> PeftModel:
+def peft_twin(hf: Gemma2ForCausalLM, model: Gemma, targets: tuple[str, ...], same_lora: SameLora) -> PeftModel:
     """PEFT's LoRA on the transformers model, with our model's A and B."""
     layer = next(layer for _, layer in lora_layers(model))
     config = PeftConfig(r=layer.r, lora_alpha=layer.alpha, target_modules=list(targets), lora_dropout=0.0)
     peft = get_peft_model(hf, config)
-    for name, layer in lora_layers(model):
-        for matrix, parameter in layer.matrices().items():
-            peft_of(peft, name, matrix).data.copy_(parameter)
+    same_lora(peft, model)
     return peft
 
 
@@ -82,6 +81,7 @@ def test_forward_and_gradients_equal_pefts(
     randomize: Randomize,
     near: Near,
     peft_of: PeftOf,
+    same_lora: SameLora,
     targets: tuple[str, ...],
     tied: bool,
 ) -> None:
@@ -90,7 +90,7 @@ def test_forward_and_gradients_equal_pefts(
     names = add_lora(model, 4, 16, 0.0, targets)
     assert {name.rpartition(".")[2] for name in names} == set(targets)
     randomize(model)
-    peft = peft_twin(hf, model, targets, peft_of)
+    peft = peft_twin(hf, model, targets, same_lora)
     logits, expected = model(ids), peft(ids).logits
     assert near(logits, expected)
     for scores in (logits, expected):

@@ -13,7 +13,7 @@ from minifc.gemma.model import Gemma
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import IGNORED, Example
 from minifc.tuning.loop import LoopConfig, _steps, train
-from minifc.tuning.lora import ATTENTION, FEED_FORWARD, add_lora, lora_layers
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, add_lora
 
 # TRL, PEFT and transformers say much to each other.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -71,7 +71,7 @@ def test_twenty_steps_equal_trls(
     tokenizer: Tokenizer,
     make_examples: Callable[..., list[Example]],
     trainer: Callable[..., Any],
-    peft_of: Callable[[nn.Module, str, str], nn.Parameter],
+    same_lora: Callable[[nn.Module, nn.Module], None],
 ) -> None:
     hf = build(vocab_size=tokenizer.size)
     model = convert(hf)
@@ -87,9 +87,7 @@ def test_twenty_steps_equal_trls(
     assert len(rows) == STEPS * CONFIG.accumulation
 
     theirs = trainer(hf, rows, target_modules=list(SEVEN))
-    for name, layer in lora_layers(model):
-        for matrix, parameter in layer.matrices().items():
-            peft_of(theirs.model, name, matrix).data.copy_(parameter)
+    same_lora(theirs.model, model)
     theirs.train()
     expected = [record["loss"] for record in theirs.state.log_history if "loss" in record]
     records: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ pytestmark = [
 
 STEPS = 20
 NEW = [97, 98, 99]  # ids behind the last one
-PeftOf = Callable[[nn.Module, str, str], nn.Parameter]
+SameLora = Callable[[nn.Module, nn.Module], None]
 
 
 def options(recipe: str) -> tuple[lora.LoraConfig, LoopConfig]:
@@ -68,7 +68,7 @@ def test_twenty_steps_equal_pefts(
     build: Callable[..., Gemma2ForCausalLM],
     convert: Callable[..., Gemma],
     make_examples: Callable[..., list[Example]],
-    peft_of: PeftOf,
+    same_lora: SameLora,
     recipe: str,
 ) -> None:
     adapter, config = options(recipe)
@@ -89,9 +89,7 @@ def test_twenty_steps_equal_pefts(
     if not on_table:
         peft_options["trainable_token_indices"] = {"embed_tokens": NEW}
     peft = get_peft_model(hf, LoraConfig(target_modules=list(adapter.targets), **peft_options))
-    for name, layer in lora.lora_layers(model):
-        for matrix, parameter in layer.matrices().items():
-            peft_of(peft, name, matrix).data.copy_(parameter)
+    same_lora(peft, model)
     counts = [sum(p.numel() for p in side.parameters() if p.requires_grad) for side in (model, peft)]
     assert counts[0] == counts[1]
 

@@ -1,0 +1,355 @@
+"""Byte by byte: what may come next in the JSON of a value, written in the one canonical way.
+
+A *stack* is what is still to be written, the next thing on top. A byte that a stack accepts leaves one or
+more stacks, since a schema may leave open what it was the beginning of (`"a` of `"add"` or of `"ask"`), so a
+*state* is a set of stacks. States are made when they are first reached and remember where each byte leads, and every
+state can be finished: schema.py refuses what cannot be, and numbers look ahead.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from minifc.calling.number import CHARACTERS, can_become_number, complete_number, is_number
+from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
+from minifc.text.calls import MAX_DEPTH, write_json
+
+QUOTE, BACKSLASH = ord('"'), ord("\\")
+# What json.dumps writes for the characters that cannot stand for themselves, less the backslash.
+_SHORT = {0x08: b"b", 0x09: b"t", 0x0A: b"n", 0x0C: b"f", 0x0D: b"r"}
+_ESCAPED = [b'"', b"\\", *(_SHORT.get(code, b"u%04x" % code) for code in range(0x20))]
+
+# The bytes that may follow the first byte of a character, per byte a range (Unicode 15, table 3-7).
+_ANY = (0x80, 0xBF)
+_FOLLOWING: dict[int, tuple[tuple[int, int], ...]] = {
+    **dict.fromkeys(range(32, 128), ()),
+    **dict.fromkeys(range(194, 224), (_ANY,)),
+    **dict.fromkeys(range(224, 240), (_ANY, _ANY)),
+    **dict.fromkeys(range(240, 245), (_ANY, _ANY, _ANY)),
+    0xE0: ((0xA0, 0xBF), _ANY),
+    0xED: ((0x80, 0x9F), _ANY),
+    0xF0: ((0x90, 0xBF), _ANY, _ANY),
+    0xF4: ((0x80, 0x8F), _ANY, _ANY),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InString:
+    """Inside a string's quotes."""
+
+    shortest: int
+    longest: int | None
+    length: int = 0  # counted only as far as it matters
+    following: tuple[tuple[int, int], ...] = ()  # of a character that is begun
+    key_of: "Members | None" = None  # the object, if this is a key beside the listed ones
+    text: bytes = b""  # of a key, as far as it is written
+
+    def after(self, count: int) -> "InString":
+        """After `count` more characters; if it is a key, one that the object does not have."""
+        return replace(self, length=self._count(count), text=b"\x00")
+
+    @property
+    def taken(self) -> frozenset[bytes]:
+        """What a key must not be, because the object has it, or lists it."""
+        if self.key_of is None:
+            return frozenset()
+        return self.key_of.others | {_key(name)[1:-1] for name in self.key_of.object.properties}
+
+    def _count(self, more: int) -> int:
+        length = self.length + more
+        return length if self.longest is not None else min(length, self.shortest)
+
+    @property
+    def room(self) -> int | None:
+        """How many more characters fit."""
+        return None if self.longest is None else self.longest - self.length
+
+    def ending(self) -> bytes:
+        """A short end of the string, with its quote."""
+        text = bytes(low for low, _ in self.following) + b"a" * max(self.shortest - self.length, 0)
+        while self.text + text in self.taken:
+            text += b"a"
+        return text + b'"'
+
+    def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
+        text = self.text + bytes([byte]) if self.key_of else b""
+        if self.following:
+            low, high = self.following[0]
+            if low <= byte <= high:
+                yield (replace(self, following=self.following[1:], text=text), rest)
+        elif byte == QUOTE:
+            if self.length >= self.shortest and self.text not in self.taken:
+                yield self.key_of.value_of(self.text, rest) if self.key_of else rest
+        elif self.room == 0:
+            return
+        elif byte == BACKSLASH:
+            for escaped in _ESCAPED:
+                inside = replace(self, length=self._count(1), text=text + escaped if self.key_of else b"")
+                yield (escaped, (inside, rest))
+        elif byte in _FOLLOWING:
+            yield (replace(self, length=self._count(1), following=_FOLLOWING[byte], text=text), rest)
+
+
+@dataclass(frozen=True)
+class InNumber:
+    """In a number, of which `text` is written."""
+
+    number: Number
+    text: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return is_number(self.text, self.number.integer, self.number.within)
+
+    def ending(self) -> bytes:
+        return complete_number(self.text, self.number.integer, self.number.within)[len(self.text) :].encode()
+
+    def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
+        text = self.text + chr(byte)
+        if byte < 0x80 and can_become_number(text, self.number.integer, self.number.within):
+            yield (replace(self, text=text), rest)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a kind, inside `depth` brackets."""
+
+    schema: Schema
+    depth: int
+
+
+@dataclass(frozen=True)
+class Elements:
+    """The rest of an array, of which `count` elements are written."""
+
+    array: Array
+    count: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Members:
+    """The rest of an object: its properties from number `index` on, in the schema's order, then others."""
+
+    object: Object
+    index: int
+    begun: bool
+    depth: int
+    others: frozenset[bytes] = frozenset()  # keys beside the listed ones that are written
+
+    def value_of(self, key: bytes, rest: "Stack") -> "Stack":
+        """What follows the key of another property."""
+        assert self.object.others is not None
+        after = replace(self, index=len(self.object.properties), begun=True, others=self.others | {key})
+        return (b": ", (Value(self.object.others, self.depth), (after, rest)))
+
+
+Item = bytes | InString | InNumber | Value | Elements | Members
+Stack: TypeAlias = "tuple[Item, Stack] | None"  # None: nothing is left to write
+
+
+class State:
+    """What may be written next, and where it leads."""
+
+    __slots__ = ("_ending", "_moves", "automaton", "stacks")
+
+    def __init__(self, automaton: "Automaton", stacks: frozenset[Stack]) -> None:
+        self.automaton, self.stacks = automaton, stacks
+        self._moves: dict[int, State | None] = {}
+        self._ending: bytes | None = None
+
+    @property
+    def ending(self) -> bytes:
+        """A short way to complete what is begun."""
+        if self._ending is None:
+            self._ending = min(map(self.automaton.ending, self.stacks), key=len)
+        return self._ending
+
+    @property
+    def complete(self) -> bool:
+        return None in self.stacks
+
+    def step(self, byte: int) -> "State | None":
+        """The state after this byte; None if it must not come here."""
+        if byte not in self._moves:
+            stacks = [after for stack in self.stacks if stack is not None for after in _after(stack, byte)]
+            self._moves[byte] = self.automaton.state(stacks) if stacks else None
+        return self._moves[byte]
+
+    def only_byte(self) -> int | None:
+        """The byte that must come; None if there is a choice, or nothing left to write."""
+        for stack in self.stacks:
+            if stack is None or (isinstance(stack[0], InString) and stack[0].room != 0 and not stack[0].following):
+                return None
+        following = self.next_bytes()
+        return following[0] if len(following) == 1 else None
+
+    def next_bytes(self) -> list[int]:
+        """All bytes that may come."""
+        candidates: set[int] = set()
+        for stack in self.stacks:
+            match stack:
+                case (bytes() as text, _):
+                    candidates.add(text[0])
+                case (InNumber(), _):
+                    candidates.update(map(ord, CHARACTERS))
+                case (InString(following=((low, high), *_)), _):
+                    candidates.update(range(low, high + 1))
+                case (InString() as string, _):
+                    candidates.update([QUOTE] if string.room == 0 else [QUOTE, BACKSLASH, *_FOLLOWING])
+        return [byte for byte in sorted(candidates) if self.step(byte)]
+
+
+def _after(stack: tuple[Item, Stack], byte: int) -> Iterable[Stack]:
+    item, rest = stack
+    if isinstance(item, bytes):
+        if item[0] != byte:
+            return ()
+        return ((item[1:], rest),) if len(item) > 1 else (rest,)
+    assert isinstance(item, (InString, InNumber))
+    return item.step(byte, rest)
+
+
+class Automaton:
+    """States of one grammar. `nesting` is schema.nesting of every kind that can occur in it."""
+
+    def __init__(self, nesting: dict[Schema, int]) -> None:
+        self.nesting = nesting
+        self._states: dict[frozenset[Stack], State] = {}
+        self.short: dict[Schema, bytes] = {}
+        self._shortest()
+
+    def state(self, stacks: Iterable[Stack]) -> State:
+        """The one state of these stacks."""
+        key = frozenset(ready for stack in stacks for ready in self._ready(stack))
+        if key not in self._states:
+            self._states[key] = State(self, key)
+        return self._states[key]
+
+    def ending(self, stack: Stack) -> bytes:
+        """A short way to write all that is on the stack."""
+        text = b""
+        while stack is not None:
+            item, stack = stack
+            match item:
+                case bytes():
+                    text += item
+                case InString(key_of=Members() as members):
+                    ending = item.ending()
+                    text, stack = text + ending, members.value_of(item.text + ending[:-1], stack)
+                case InString() | InNumber():
+                    text += item.ending()
+                case Value():
+                    text += self.short[item.schema]
+                case Elements():
+                    fewest = item.array.fewest - item.count
+                    missing = [self.short[item.array.items]] * fewest if fewest > 0 else []
+                    text += b", ".join([b""] * bool(item.count and missing) + missing) + b"]"
+                case Members():
+                    text += self._properties(item) + b"}"
+        return text
+
+    def _shortest(self) -> None:
+        """Work out a short value of every kind; one that needs another's waits for it."""
+        settled = False
+        while not settled:
+            settled = True
+            for schema in self.nesting:
+                try:
+                    text = self._short(schema)
+                except KeyError:
+                    continue
+                if schema not in self.short or len(text) < len(self.short[schema]):
+                    self.short[schema], settled = text, False
+
+    def _short(self, schema: Schema) -> bytes:
+        match schema:
+            case String():
+                return b'"' + b"a" * schema.shortest + b'"'
+            case Number():
+                return complete_number("", schema.integer, schema.within).encode()
+            case Constants():
+                return min((write_json(value).encode() for value in schema.values), key=len)
+            case Array():
+                return b"[" + self.ending((Elements(schema, 0, 0), None))
+            case AnyOf():
+                known = [self.short[option] for option in schema.options if option in self.short]
+                return min(known, key=len) if known else self.short[schema]
+            case Reference():
+                return self.short[schema.target]
+        return b"{" + self.ending((Members(schema, 0, False, 0), None))
+
+    def _properties(self, item: Members) -> bytes:
+        left = list(item.object.properties.items())[item.index :]
+        written = [_key(name) + b": " + self.short[kind] for name, kind in left if name in item.object.required]
+        return b", ".join([b""] * bool(item.begun and written) + written)
+
+    def _ready(self, stack: Stack) -> Iterator[Stack]:
+        """The stack as stacks whose top accepts a byte."""
+        if stack is None:
+            yield None
+            return
+        item, rest = stack
+        match item:
+            case bytes() | InString():
+                yield stack
+            case InNumber():
+                yield stack
+                if item.complete:
+                    yield from self._ready(rest)
+            case Value():
+                yield from self._value(item.schema, item.depth, rest)
+            case Elements():
+                yield from self._elements(item, rest)
+            case Members():
+                yield from self._members(item, rest)
+
+    def _value(self, schema: Schema, depth: int, rest: Stack) -> Iterator[Stack]:
+        if depth + self.nesting[schema] > MAX_DEPTH:
+            return
+        match schema:
+            case String():
+                yield (b'"', (InString(schema.shortest, schema.longest), rest))
+            case Number():
+                yield (InNumber(schema), rest)
+            case Constants():
+                for value in schema.values:
+                    yield (write_json(value).encode(), rest)
+            case AnyOf():
+                for option in schema.options:
+                    yield from self._value(option, depth, rest)
+            case Reference():
+                yield from self._value(schema.target, depth, rest)
+            case Array():
+                yield (b"[", (Elements(schema, 0, depth + 1), rest))
+            case Object():
+                yield (b"{", (Members(schema, 0, False, depth + 1), rest))
+
+    def _elements(self, item: Elements, rest: Stack) -> Iterator[Stack]:
+        array = item.array
+        if item.count >= array.fewest:
+            yield (b"]", rest)
+        if array.most is None or item.count < array.most:
+            # Counted only as far as it matters, so that a long array does not need ever more states.
+            most = array.most if array.most is not None else max(array.fewest, 1)
+            following = (replace(item, count=min(item.count + 1, most)), rest)
+            if item.count:
+                yield (b", ", (Value(array.items, item.depth), following))
+            else:
+                yield from self._value(array.items, item.depth, following)
+
+    def _members(self, item: Members, rest: Stack) -> Iterator[Stack]:
+        kind, comma = item.object, b", " if item.begun else b""
+        for index, (name, schema) in list(enumerate(kind.properties.items()))[item.index :]:
+            if item.depth + self.nesting[schema] <= MAX_DEPTH:
+                following = (replace(item, index=index + 1, begun=True), rest)
+                yield (comma + _key(name) + b": ", (Value(schema, item.depth), following))
+            if name in kind.required:
+                return
+        yield (b"}", rest)
+        if kind.others is not None and item.depth + self.nesting[kind.others] <= MAX_DEPTH:
+            yield (comma + b'"', (InString(0, None, key_of=item), rest))
+
+
+def _key(name: str) -> bytes:
+    return write_json(name).encode()

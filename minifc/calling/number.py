@@ -1,0 +1,152 @@
+"""Numbers as Python writes them in JSON: one spelling for each, so that a prefix can be judged.
+
+`json.dumps` writes a float with the fewest digits that give it back, with an exponent only below 1e-4 and from
+1e16 on, and an integer without fraction. `is_number` says whether a text is such a
+spelling and within a range, `can_become_number` whether it is the beginning of one.
+"""
+
+import math
+import re
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+
+DIGITS = "0123456789"
+CHARACTERS = DIGITS + "-.e+"
+SMALL, LARGE = Fraction(1, 10**4), Fraction(10**16)  # outside of these a float has an exponent
+LARGEST = Fraction(repr(sys.float_info.max))
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-][0-9]+)?")
+_BEGUN = re.compile(
+    r"(?P<whole>0|[1-9][0-9]*)(?P<dot>\.(?P<fraction>[0-9]*))?(?P<e>e(?P<sign>[+-]?)(?P<power>[0-9]*))?"
+)
+_MANTISSA = re.compile(r"[1-9](\.[0-9]*[1-9])?")  # of a spelling with an exponent
+_POWERS = {"+": [f"{power:02}" for power in range(16, 309)], "-": [f"{power:02}" for power in range(5, 325)]}
+
+
+@dataclass(frozen=True)
+class Range:
+    """From low to high; None is no bound. An open end does not belong to it."""
+
+    low: Fraction | None = None
+    high: Fraction | None = None
+    low_open: bool = False
+    high_open: bool = False
+
+    def holds(self, value: Fraction) -> bool:
+        above = self.low is None or value > self.low or (value == self.low and not self.low_open)
+        below = self.high is None or value < self.high or (value == self.high and not self.high_open)
+        return above and below
+
+    def within(self, low: Fraction, high: Fraction, low_open: bool) -> "Range":
+        """What it has in common with [low, high), or (low, high)."""
+        if self.low is not None and (self.low, self.low_open) > (low, low_open):
+            low, low_open = self.low, self.low_open
+        if self.high is not None and self.high < high:
+            return Range(low, self.high, low_open, self.high_open)
+        return Range(low, high, low_open, True)
+
+    def negated(self) -> "Range":
+        low = None if self.high is None else -self.high
+        high = None if self.low is None else -self.low
+        return Range(low, high, self.high_open, self.low_open)
+
+    @property
+    def integers(self) -> tuple[int | None, int | None]:
+        """The smallest and the largest integer in it."""
+        low = high = None
+        if self.low is not None:
+            low = math.floor(self.low) + 1 if self.low_open else math.ceil(self.low)
+        if self.high is not None:
+            high = math.ceil(self.high) - 1 if self.high_open else math.floor(self.high)
+        return low, high
+
+    def has_integer(self) -> bool:
+        low, high = self.integers
+        return low is None or high is None or low <= high
+
+    def has_double(self) -> bool:
+        """Whether the spelling of some double is in it."""
+        if self.low is None:
+            return True
+        if self.low > LARGEST:
+            return False
+        near = float(max(self.low, -LARGEST))
+        return any(self.holds(as_written(x)) for x in (near, math.nextafter(near, math.inf)) if math.isfinite(x))
+
+
+def as_written(number: int | float) -> Fraction:
+    """The number that its decimal spelling is: 0.3 is three tenths, as in the schema's text and in the call's."""
+    return Fraction(repr(number))
+
+
+def is_number(text: str, integer: bool, within: Range) -> bool:
+    """Whether `text` is how Python writes a number of the range."""
+    as_float = not integer and bool(_FLOAT.fullmatch(text)) and repr(float(text)) == text
+    return (as_float or bool(_INTEGER.fullmatch(text))) and within.holds(Fraction(text))
+
+
+def can_become_number(text: str, integer: bool, within: Range) -> bool:
+    """Whether `text` is a number of the range, or can become one when it goes on."""
+    if is_number(text, integer, within):
+        return True
+    if text.startswith("-"):
+        text, within = text[1:], within.negated()
+        if not text:
+            return any(can_become_number(f"-{digit}", integer, within.negated()) for digit in DIGITS)
+        if not integer and is_number(f"-{text}.0", integer, within.negated()):
+            return True
+    begun = _BEGUN.fullmatch(text)
+    if begun is None or (integer and (begun["dot"] or begun["e"])):
+        return False
+    if begun["e"]:
+        mantissa = text.partition("e")[0]
+        signs = begun["sign"] or "+-"
+        endings = (f"{mantissa}e{sign}{power}" for sign in signs for power in _POWERS[sign])
+        return bool(_MANTISSA.fullmatch(mantissa)) and any(
+            ending.startswith(text) and is_number(ending, False, within) for ending in endings
+        )
+    if not begun["dot"] and text != "0" and _more_digits(int(text), integer, within):
+        return True
+    return not integer and (_can_have_fraction(begun, within) or _can_have_power(text, within))
+
+
+def complete_number(text: str, integer: bool, within: Range) -> str:
+    """A number that begins with `text`, which can become one; with few digits more."""
+    while not is_number(text, integer, within):
+        text += next(c for c in CHARACTERS if can_become_number(text + c, integer, within))
+    return text
+
+
+def _more_digits(number: int, integer: bool, within: Range) -> bool:
+    """Whether a number of the range begins with the digits of `number`, which is above zero, and then more."""
+    step = 10
+    while within.high is None or number * step <= within.high:
+        part = within.within(Fraction(number * step), Fraction((number + 1) * step), False)
+        if part.has_integer() or (not integer and number * step < LARGE and part.has_double()):
+            return True
+        step *= 10
+    return False
+
+
+def _can_have_fraction(begun: "re.Match[str]", within: Range) -> bool:
+    """Whether a number without exponent begins like this and has (more of) a fraction."""
+    text, fraction = begun.group(), begun["fraction"] or ""
+    low = Fraction(text + ("0" if begun["dot"] else ""))
+    high = low + Fraction(1, 10 ** len(fraction))
+    if low == 0 and not fraction and within.holds(low):
+        return True  # 0.0
+    if low < SMALL:
+        low, fraction = SMALL, ""
+    return low < high <= LARGE and within.within(low, high, bool(fraction)).has_double()
+
+
+def _can_have_power(text: str, within: Range) -> bool:
+    """Whether a number with an exponent begins like this."""
+    if not re.fullmatch(r"[1-9](\.[0-9]*)?", text):
+        return False
+    low = Fraction(text + "0" if text.endswith(".") else text)
+    high = low + Fraction(1, 10 ** len(text.partition(".")[2]))
+    more = not _MANTISSA.fullmatch(text)  # 1. and 1.0 are not mantissas, but 1.05 is
+    powers = (Fraction(10) ** int(sign + power) for sign in "-+" for power in _POWERS[sign])
+    return any(within.within(low * power, high * power, more).has_double() for power in powers)

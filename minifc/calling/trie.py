@@ -1,0 +1,136 @@
+"""Which tokens of a vocabulary a state allows.
+
+The trie is a sorted list: tokens with a common beginning are neighbours, so that a node is a range of the list
+and nothing has to be built. A walk follows only bytes that the state allows. Inside a string nearly
+all do, so there the walk is replaced by a table, made once per node: tokens that are nothing but characters of
+a string are allowed together, and of the others only what stands after those characters is looked at.
+"""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from minifc.calling.automaton import Automaton, InString, Stack, State
+
+# Whole characters that stand for themselves inside a JSON string.
+_PLAIN = re.compile(
+    rb"(?:[\x20\x21\x23-\x5b\x5d-\x7f]|[\xc2-\xdf][\x80-\xbf]"
+    rb"|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*"
+)
+
+
+class Node(NamedTuple):
+    """The entries low to high (exclusive), which share their first `depth` bytes."""
+
+    low: int
+    high: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """The entries below a node, as a string sees them that begins there."""
+
+    plain: Tensor  # int64 [n]: ids of entries that are characters of the string and nothing else, fewest first
+    sizes: list[int]  # how many characters each of these has
+    tails: dict[int, "Trie"]  # of the others: their first byte that is no such character, and on, by what stands before
+
+
+class Trie:
+    def __init__(self, entries: Iterable[tuple[bytes, int]]) -> None:
+        """entries: (bytes, id), in any order; none empty. Several ids may have the same bytes."""
+        ordered = sorted(entries)
+        self.keys = [key for key, _ in ordered]
+        self.ids = [id_ for _, id_ in ordered]
+        self.first_bytes = sorted({key[0] for key in self.keys})
+        self.root = Node(0, len(ordered), 0)
+        self._tables: dict[Node, _Inside] = {}
+
+    def child(self, node: Node, more: bytes) -> Node:
+        """The entries that go on with these bytes."""
+        if node.low == node.high:
+            return node
+        prefix = self.keys[node.low][: node.depth] + more
+        low = bisect_left(self.keys, prefix, node.low, node.high)
+        high = bisect_left(self.keys, _next(prefix), low, node.high)
+        return Node(low, high, len(prefix))
+
+    def allowed(self, state: State, mask: Tensor) -> None:
+        """Set to True what `state` allows: bool [V], over ids."""
+        self._walk(self.root, state, mask)
+
+    def _walk(self, node: Node, state: State, mask: Tensor) -> None:
+        others: list[Stack] = []
+        for stack in state.stacks:
+            if stack is not None and isinstance(stack[0], InString) and not stack[0].following:
+                self._inside(node, stack[0], stack[1], state.automaton, mask)
+            else:
+                others.append(stack)
+        if not others:
+            return
+        if len(others) < len(state.stacks):
+            state = state.automaton.state(others)
+        first = node.low
+        while first < node.high and len(self.keys[first]) == node.depth:
+            mask[self.ids[first]] = True
+            first += 1
+        if first == node.high:
+            return
+        for byte in state.next_bytes():
+            below, after = self.child(node._replace(low=first), bytes([byte])), state.step(byte)
+            if below.low < below.high and after is not None:
+                self._walk(below, after, mask)
+
+    def _inside(self, node: Node, string: InString, rest: Stack, automaton: Automaton, mask: Tensor) -> None:
+        """As _walk, where a string begins or goes on."""
+        table = self._table(node)
+        room = string.room
+        allowed = torch.zeros_like(mask) if string.key_of else mask
+        allowed[table.plain if room is None else table.plain[: bisect_left(table.sizes, room + 1)]] = True
+        for size, tails in table.tails.items():
+            if room is not None and size > room:
+                break
+            inside = automaton.state([(string.after(size), rest)])
+            for byte in tails.first_bytes:
+                if (after := inside.step(byte)) is not None:
+                    tails._walk(tails.child(tails.root, bytes([byte])), after, allowed)
+        if string.key_of:
+            for key in string.taken:
+                if key.startswith(string.text):
+                    closed = self.child(node, key[len(string.text) :] + b'"')
+                    allowed[self.ids[closed.low : closed.high]] = False
+            mask |= allowed
+
+    def _table(self, node: Node) -> _Inside:
+        if node not in self._tables:
+            plain: list[tuple[int, int]] = []
+            tails: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+            for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
+                match = _PLAIN.match(key, node.depth)
+                assert match is not None
+                size = len(match.group().decode())
+                if match.end() == len(key):
+                    plain.append((size, id_))
+                else:
+                    tails[size].append((key[match.end() :], id_))
+            plain.sort()
+            self._tables[node] = _Inside(
+                torch.tensor([id_ for _, id_ in plain], dtype=torch.long),
+                [size for size, _ in plain],
+                {size: Trie(entries) for size, entries in sorted(tails.items())},
+            )
+        return self._tables[node]
+
+
+def _next(prefix: bytes) -> bytes:
+    """The least bytes above everything that begins with `prefix`."""
+    while prefix.endswith(b"\xff"):
+        prefix = prefix[:-1]
+    return prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else b"\xff" * 64

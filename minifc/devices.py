@@ -1,0 +1,34 @@
+"""Where to compute, and in which precision."""
+
+import torch
+
+from minifc.errors import OptionError
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise OptionError(f"--device {name}: not there; use cpu, or leave the choice to --device auto") from None
+    return torch.device(name)
+
+
+def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype asked for; or the checkpoint's own, unless the GPU has no bf16 and fp32 must stand in."""
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if (
+        stored == torch.bfloat16
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        print("this GPU has no bfloat16: computing in float32 (--dtype float16 halves the memory)")
+        return torch.float32
+    return stored
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
