@@ -50,6 +50,6 @@ class TrainingError(MinifcError):
     """Training that cannot start or go on."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library's error says, as far as it fits into one line of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -134,9 +134,8 @@ def push(folder: Path, repo: str) -> None:
         api.create_repo(repo, exist_ok=True)
         url = api.upload_folder(repo_id=repo, folder_path=folder)
     except Exception as error:  # the HTTP library's own, whichever the hub's client uses
-        raise HubError(
-            f"--push {repo}: {first_line(error)}; the folder {folder} is written; log in (hf auth login)"
-        ) from None
+        why = first_line(error) + (f" {first_line(error.__cause__)}" if error.__cause__ else "")
+        raise HubError(f"--push {repo}: {why}; the folder {folder} is written; log in (hf auth login)") from None
     print(f"pushed: {url}")
 
 

@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+import base64
 import hashlib
 import json
 import os
@@ -36,6 +37,12 @@ def tiny() -> Path:
     return ROOT / "weights" / "tiny"
 
 
+@pytest.fixture(scope="session")
+def caller(tiny: Path) -> Path:
+    """Its trained adapter."""
+    return tiny.parent / "tiny-caller"
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = {
     "config.json": b'{"model_type": "gemma2"}',
@@ -56,6 +63,9 @@ class FakeHub:
         self.cut_after = self.then = 0  # bytes after which the next download, and those that follow, break off
         self.asked: list[str] = []
         self.ranges: list[str] = []
+        self.may_write = True
+        self.pushed: dict[str, bytes] = {}  # what the last commit put there
+        self.blobs: dict[str, bytes] = {}  # large files, by their sha256
 
     def point_to(self, url: str) -> None:
         """Make the client take this for the hub's address."""
@@ -82,7 +92,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
             if "Content_Length" not in headers:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def do_GET(self) -> None:
@@ -95,8 +105,52 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
 
         do_HEAD = do_GET
 
+        def do_POST(self) -> None:
+            """To push: make the repository, ask how each file wants to come, and commit."""
+            path = urlparse(self.path).path.strip("/")
+            fake.asked.append(path)
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            if not fake.may_write:
+                return self.reply(401, b'{"error": "Invalid username or password."}')
+            answer: dict[str, object] = {}
+            if path == "api/repos/create":
+                answer = {"url": "https://huggingface.co/who/caller"}
+            elif "/preupload/" in path:
+                modes = {True: "lfs", False: "regular"}
+                answer["files"] = [
+                    {"path": f["path"], "uploadMode": modes[f["path"].endswith(".safetensors")], "shouldIgnore": False}
+                    for f in json.loads(sent)["files"]
+                ]
+            elif path.endswith("objects/batch"):
+                here = f"http://127.0.0.1:{server.server_port}/blobs"
+                answer["objects"] = [
+                    one | {"actions": {"upload": {"href": f"{here}/{one['oid']}"}}} for one in json.loads(sent)["objects"]
+                ]
+            elif "/commit/" in path:
+                for line in map(json.loads, sent.splitlines()):
+                    value = line["value"]
+                    if line["key"] == "file":
+                        fake.pushed[value["path"]] = base64.b64decode(value["content"])
+                    elif line["key"] == "lfsFile":
+                        fake.pushed[value["path"]] = fake.blobs[value["oid"]]
+                answer = {"commitUrl": f"https://huggingface.co/who/caller/commit/{COMMIT}", "commitOid": COMMIT}
+            return self.reply(200, json.dumps(answer).encode(), Content_Type="application/json")
+
+        def do_PUT(self) -> None:
+            body = b""
+            if "Content-Length" in self.headers:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+            else:  # in chunks: the size of each in hex, the last one empty
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            fake.blobs[hashlib.sha256(body).hexdigest()] = body
+            self.reply(200)
+
         def api(self, parts: list[str]) -> None:
-            repo, what, revision = "/".join(parts[2:4]), parts[4], parts[5]
+            repo = "/".join(parts[2:4])
+            what, revision = parts[4:6] or ("revision", "main")
             if repo not in fake.files:
                 return self.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
             if revision not in ("main", COMMIT):

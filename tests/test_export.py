@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
 from minifc import export
-
-
-@pytest.fixture
-def caller(tiny: Path) -> Path:
-    return tiny.parent / "tiny-caller"
 
 
 @pytest.fixture
@@ -93,3 +89,28 @@ def test_what_cannot_be_exported_leaves_nothing(
     assert run(export.main, str(caller), "--to", str(to)) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in to.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the hub's client, about its HTTP library
+def test_pushing_brings_every_file_to_the_hub(
+    caller: Path, tiny: Path, tmp_path: Path, fake_hub: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "pushed"
+    argv = [str(caller), "--to", str(to), "--model", str(tiny), "--push", "who/caller"]
+    assert run(export.main, *argv) == 0
+    assert "pushed: " in capsys.readouterr().out
+    assert fake_hub.pushed == {path.name: path.read_bytes() for path in to.iterdir()}
+
+
+def test_what_was_exported_stays_where_the_hub_refuses_it(
+    caller: Path, tiny: Path, tmp_path: Path, fake_hub: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "refused"
+    fake_hub.may_write = False
+    argv = [str(caller), "--to", str(to), "--model", str(tiny), "--push", "who/caller"]
+    assert run(export.main, *argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --push who/caller: ")
+    assert "hf auth login" in line
+    assert minifc.load_model(to).config.vocab_size == minifc.load_tokenizer(to).size
+    assert not fake_hub.pushed

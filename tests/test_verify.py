@@ -16,10 +16,9 @@ QUICK = ["--tokens", "90", "--new", "12"]  # past the window of 64
 
 
 def test_the_embedded_model_and_its_adapter_pass(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, caller: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    adapter = str(tiny.parent / "tiny-caller")
-    for options in ([], ["--adapter", adapter]):
+    for options in ([], ["--adapter", str(caller)]):
         assert run(verify.main, str(tiny), *QUICK, *options, "--to", str(tmp_path / "table.json")) == 0
         assert "pass: within 1e-04" in capsys.readouterr().out
         table = json.loads((tmp_path / "table.json").read_text())
