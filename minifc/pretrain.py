@@ -35,7 +35,7 @@ from minifc.tuning.data import Example
 from minifc.tuning.loop import LoopConfig, Optimizers, train
 
 CONTROL = [PAD, EOS, BOS, UNK, "<mask>", *(f"<unused{i}>" for i in range(16)), START_OF_TURN, END_OF_TURN]
-LEARNED_PIECES = 620
+LEARNED_PIECES = 700
 MOST_TOKENS = 640  # documents longer than a row are passed over
 
 SHAPE = {
@@ -50,10 +50,10 @@ SHAPE = {
     "max_position_embeddings": 2048,
 }
 TEXT = LoopConfig(
-    max_steps=2000, rows=6, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
+    max_steps=2500, rows=3, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
     autocast=True, compile=True, save_every=500, seed=1,
 )  # fmt: skip
-CHAT = replace(TEXT, max_steps=8000, seed=2)
+CHAT = replace(TEXT, max_steps=18000, seed=2)
 
 
 def build_tokenizer(folder: Path) -> Tokenizer:

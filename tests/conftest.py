@@ -124,7 +124,8 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
             elif path.endswith("objects/batch"):
                 here = f"http://127.0.0.1:{server.server_port}/blobs"
                 answer["objects"] = [
-                    one | {"actions": {"upload": {"href": f"{here}/{one['oid']}"}}} for one in json.loads(sent)["objects"]
+                    one | {"actions": {"upload": {"href": f"{here}/{one['oid']}"}}}
+                    for one in json.loads(sent)["objects"]
                 ]
             elif "/commit/" in path:
                 for line in map(json.loads, sent.splitlines()):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from minifc import bench
+from minifc.bench import __main__ as bench
+from minifc.bench import held_out
 from minifc.train import RECIPES
 
 
@@ -13,21 +14,25 @@ from minifc.train import RECIPES
 def test_held_out_measures_every_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "SEEDS", (0,))
-    monkeypatch.setattr(bench, "CASES", 4)
+    monkeypatch.setattr(held_out, "SEEDS", (0,))
+    monkeypatch.setattr(held_out, "CASES", 4)
     monkeypatch.setitem(RECIPES["tiny"], "max_steps", 1)
     bench.main(["held-out", "--to", str(tmp_path / "held-out.json")])
     results = json.loads((tmp_path / "held-out.json").read_text())
     assert len(results) == 4 + 2
     assert all(result["exact"]["total"] == 2 for result in results)
-    assert bench.TAUGHT in capsys.readouterr().out
+    assert held_out.TAUGHT in capsys.readouterr().out
 
 
 def test_the_worst_figure_is_quoted() -> None:
     def result(exact: int, refused: int, called: int) -> dict:
-        shares = dict.fromkeys(bench.SHARES, 100) | {"exact": exact, "false_refusals": refused, "false_calls": called}
+        shares = dict.fromkeys(held_out.SHARES, 100) | {
+            "exact": exact,
+            "false_refusals": refused,
+            "false_calls": called,
+        }
         shares = {name: {"count": count, "total": 100} for name, count in shares.items()}
         return {"model": "m", "seed": 0, "test_seed": 0, "sentences": "known", **shares}
 
-    worst = bench.worst_of([result(97, 1, 4), result(95, 3, 0)])
+    worst = held_out.worst_of([result(97, 1, 4), result(95, 3, 0)])
     assert [share.count for share in worst] == [95, 3, 4]

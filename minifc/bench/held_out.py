@@ -1,8 +1,8 @@
-"""python -m minifc.bench: the figures that README quotes, measured again.
+"""python -m minifc.bench held-out: how well the embedded model calls tools it has never seen.
 
-`held-out` teaches the embedded model with three seeds, with and without new tokens, and asks each
-result, and the untaught model, three times 400 requests about tools that no training text contains; the
-taught model also in sentences unlike those it was trained on. The worst of the nine is the figure to quote.
+It is taught with three seeds, with and without new tokens, and each result, and the untaught model, is asked
+three times 400 requests about tools that no training text contains; the taught model also in sentences unlike
+those it was trained on, and with details in any order. The worst of the nine is the figure to quote.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch
 
 from minifc import toy
 from minifc.calling.score import Score, Share
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser
 from minifc.exam import CallExam, Worked, toy_examples, toy_question
 from minifc.files import write_text
 from minifc.gemma.checkpoint import load_model
@@ -36,17 +36,16 @@ SHARES = [field.name for field in fields(Score)]
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = Parser("bench", __doc__ or "", "python -m minifc.bench held-out --to held-out.json")
-    parser.add_argument("what", choices=["held-out"], help="what to measure")
+    parser = Parser("bench held-out", __doc__ or "", "python -m minifc.bench held-out --to held-out.json")
     parser.add_argument("--to", type=Path, help="JSON file for the figures")
     args = parser.parse(argv)
-    results = held_out()
+    results = measure()
     print(text_table(summary(results)))
     if args.to:
         write_text(args.to, json.dumps(results, indent=1) + "\n")
 
 
-def held_out() -> list[dict[str, Any]]:
+def measure() -> list[dict[str, Any]]:
     """A record per model, training seed, kind of sentence and test seed."""
     results: list[dict[str, Any]] = []
 
@@ -96,7 +95,3 @@ def worst_of(results: Sequence[dict[str, Any]]) -> list[Any]:
 def _base() -> tuple[Gemma, Tokenizer]:
     folder = find_model(TINY).path
     return load_model(folder, torch.float32), load_tokenizer(folder)
-
-
-if __name__ == "__main__":
-    run_command(main)

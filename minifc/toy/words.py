@@ -53,6 +53,18 @@ NOUNS = """
     wall wallet watch website wheel whistle window wolf yacht zebra
 """.split()
 
+# Small words that stand around what a sentence is about. Sentences are improvised with them.
+FILLERS = """
+    about after again all already also always and another any are around as at away back before both but by call
+    did do does done down either enough even ever every fine first from front full further getting give good had
+    happy has hear hope how however indeed instead into its just kindly last later least less like long look lot
+    made make many maybe more most much near next no not nothing now off often oh ok on once one only or other
+    our out over own perhaps quick quickly quite rather ready right same say see she since so some soon still
+    such sure than their them there these they thing this those though through together too two under until up
+    use used using usually very wait was way well were what where which while who why will wish within without
+    wonder work yes yet your
+""".split()
+
 # Details, by what they hold. The values of a text slot come from the list of its name in VALUES.
 SLOTS: dict[str, list[str]] = {
     "person": """owner sender buyer seller author driver guest manager client tenant teacher pilot witness
@@ -91,8 +103,14 @@ def held_out(word: str) -> bool:
 
 @cache
 def words(kind: str, side: Side) -> tuple[str, ...]:
-    """The listed words of a kind ("verb", "noun", "person", ... or "slot person", ...) on one side."""
-    lists = {"verb": VERBS, "noun": NOUNS, **VALUES, **{f"slot {name}": slots for name, slots in SLOTS.items()}}
+    """The listed words of a kind ("verb", "noun", "filler", "person", ... or "slot person", ...) on one side."""
+    lists = {
+        "verb": VERBS,
+        "noun": NOUNS,
+        "filler": FILLERS,
+        **VALUES,
+        **{f"slot {name}": slots for name, slots in SLOTS.items()},
+    }
     return tuple(word for word in lists[kind] if held_out(word) == (side == "test"))
 
 
@@ -122,4 +140,4 @@ SENTENCES = frozenset(
     need note object repeat should slots tell thank that thinking to when writes""".split()
 )
 _LISTED = sorted({word.lower() for words in (VERBS, NOUNS, *SLOTS.values(), *VALUES.values()) for word in words})
-_TAKEN = frozenset(_LISTED) | SENTENCES
+_TAKEN = frozenset(_LISTED) | SENTENCES | frozenset(FILLERS)

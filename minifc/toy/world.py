@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from minifc.text.calls import write_json
 from minifc.toy.words import Side, invent, words
 
 # Sentences of training, and those kept for the split "with unseen frames". {d} is where the details go.
@@ -100,8 +101,12 @@ class Request:
     said: tuple[str, ...]  # the names of the details, in the sentence's order
 
     def note(self) -> str:
-        """The details as the sentence gives them, one by one."""
-        return ", ".join(f"{name} = {self.details[name]}" for name in self.said) + "."
+        """The details as the sentence gives them, written as the call will write them.
+
+        So that of two hard things, reading the sentence and writing the call, each is done by itself:
+        what is left to do after the note is copying, in another order where the sentence has another.
+        """
+        return f"Details: {write_json({name: self.details[name] for name in self.said})}."
 
     def search(self, names: Iterable[str]) -> str:
         """Name the task and hold it against one name after the other, until one matches.
@@ -122,7 +127,7 @@ class World:
     """Draws words, tasks and requests of one side.
 
     invented: how often a word is an invented one.
-    improvised: how often a sentence is put together from invented words, so that pretraining teaches
+    improvised: how often a sentence is put together from words at random, so that pretraining teaches
         to find verb, noun, slots and values by how they stand together rather than by set phrases.
     shuffled: how often the details are said in another order than the task's.
     unseen: ask in forms of sentence that are in no training text.
@@ -203,20 +208,25 @@ class World:
         return self.rng.random() < self.improvised
 
     def improvise_request(self) -> str:
-        before = [invent(self.rng, self.side) for _ in range(self.rng.randint(1, 4))]
-        return " ".join(before).capitalize() + " {v} {n}{d}" + self.rng.choice(".?!")
+        before = [self.small_word() for _ in range(self.rng.randint(1, 5))]
+        between = f" {self.small_word()} {self.small_word()}" if self.rng.random() < 0.2 else ""
+        return " ".join(before).capitalize() + " {v} {n}" + between + "{d}" + self.rng.choice(".?!")
 
     def improvise_detail(self) -> tuple[str, str]:
-        phrases = ["{s} L {x}", "the {s} L {x}", "a {s} L {x}", "{x} L {s}"]
-        link = invent(self.rng, self.side)
-        if self.rng.random() < 0.5:
-            link = self.rng.choice(("=", ":", "~", "/", "+"))
+        phrases = ["{s} L {x}", "the {s} L {x}", "a {s} L {x}", "{x} L {s}", "{x} L the {s}"]
+        link = " ".join(self.small_word() for _ in range(self.rng.randint(1, 2)))
+        if self.rng.random() < 0.4:
+            link = self.rng.choice(("=", ":", "~", "/", "+", "==", "::", "<"))
             phrases.append("{s}L{x}")
         phrase = self.rng.choice(phrases)
-        before = self.rng.choice((" ", ", ", ": ", " - "))
+        before = self.rng.choice((" ", ", ", ": ", " - ", "; "))
         if self.rng.random() < 0.5:
-            before = f"{self.rng.choice((' ', ', '))}{invent(self.rng, self.side)} "
+            before = f"{self.rng.choice((' ', ', ', ': '))}{self.small_word()} "
         return phrase.replace("L", link), before
+
+    def small_word(self) -> str:
+        """A word that means nothing here: invented, or one of the small words of English."""
+        return self.rng.choice(words("filler", self.side)) if self.rng.random() < 0.5 else invent(self.rng, self.side)
 
 
 def compare(one: str, other: str) -> str:

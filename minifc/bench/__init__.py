@@ -1,0 +1,1 @@
+"""The figures that README quotes, measured again."""
