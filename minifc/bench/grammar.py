@@ -27,10 +27,10 @@ from minifc.text.template import SPEAKERS, message_calls
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.data import read_conversations
 
-Tools = Sequence[Mapping[str, Any]]
+Tools = Sequence[dict[str, Any]]
 Work = tuple[Tools, list[Call]]  # a set of tools, and calls of them
 MICROSECOND = 1e-6
-ONE_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # canonical, for llguidance
+ONE_FORM: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # canonical, for llguidance
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _work(data: str) -> Iterator[Work]:
     """Sets of tools with calls of them, each set once."""
+    talks: list[tuple[Tools, Sequence[Mapping[str, Any]]]]
     if data:
         conversations = read_conversations(find_data(data).path)
         talks = [
