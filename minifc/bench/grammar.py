@@ -30,7 +30,11 @@ from minifc.tuning.data import read_conversations
 Tools = Sequence[dict[str, Any]]
 Work = tuple[Tools, list[Call]]  # a set of tools, and calls of them
 MICROSECOND = 1e-6
-ONE_FORM: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # canonical, for llguidance
+ONE_FORM: Any = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}  # canonical, for llguidance
 
 
 def main(argv: Sequence[str]) -> None:
