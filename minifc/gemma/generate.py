@@ -138,6 +138,8 @@ def stream(
         if all(stopped):
             return
         unread = torch.cat((unread, torch.tensor(new, device=device)[:, None]), 1)
+        if padding is not None:  # the model was not asked yet: what is forced lies behind the prompts
+            padding = torch.cat((padding, torch.ones_like(unread[:, :1])), 1)
 
 
 def _pick(logits: Tensor, sampling: Sampling, histories: list[set[int]], draw: torch.Generator | None) -> list[int]:

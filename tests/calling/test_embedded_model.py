@@ -45,11 +45,10 @@ def test_untaught_and_forced_to_begin_a_call_it_writes_a_valid_one(tiny: Path) -
                 jsonschema.validate(call.arguments, schema)
 
 
-@pytest.mark.parametrize("sentences", ["known", "unseen", "shuffled"])
-def test_taught_it_is_never_less_accurate_with_the_grammar(tiny: Path, caller: Path, sentences: toy.Sentences) -> None:
+def test_taught_it_is_never_less_accurate_with_the_grammar(tiny: Path, caller: Path) -> None:
     model, tokenizer = load_model(tiny, torch.float32), load_tokenizer(tiny)
     load_adapter(model, tokenizer, caller)
-    exam = CallExam([toy_question(case) for case in toy.held_out_cases(400, 0, sentences)], progress=False)
+    exam = CallExam([toy_question(case) for case in toy.held_out_cases(400, 0)], progress=False)
     free = exam.sit("free", model, tokenizer).score
     held = exam.sit("constrained", model, tokenizer, constrained=True).score
     assert held.exact.count >= free.exact.count
