@@ -18,7 +18,7 @@ import torch
 from llguidance import LLMatcher
 from random_schemas import Judge, closed, random_tool, write
 
-from minifc.bench.grammar import ONE_FORM, Wrapped
+from minifc.bench.grammar import ONE_FORM, Wrapped, calls_schema
 from minifc.calling.grammar import Grammar
 from minifc.text.calls import END_TOOL_CALL, TAGS, TOOL_CALL
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -42,14 +42,8 @@ class Both:
     def matcher(self, tool: dict[str, Any]) -> LLMatcher:
         """Theirs, for a call of this tool."""
         schema = closed(tool["parameters"])
-        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
-        whole = {
-            "type": "object",
-            "properties": {"name": {"const": "f"}, "arguments": schema},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-            **definitions,
-        }
+        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # referred to from the root
+        whole = calls_schema([tool | {"parameters": schema}]) | definitions
         grammar = LLMatcher.grammar_from_json_schema(whole, overrides=ONE_FORM)
         return LLMatcher(self.theirs, grammar, log_level=0)
 
@@ -118,18 +112,12 @@ def why_not_ours(before: bytes, id_text: bytes, rest: bytes | None, judge: Judge
         return "another spelling of a string" if _in_string(before, id_text) else "another spelling of a number"
     if judge("\n" + text + "\n"):
         return "unexplained: ours to allow"
-    return "a twin key" if _twins(text) else "a value that the schema does not allow"
+    return "a value that the schema does not allow"
 
 
 def _in_string(before: bytes, id_text: bytes) -> bool:
     text = (before + id_text).decode(errors="ignore")
     return text.replace("\\\\", "").replace('\\"', "").count('"') % 2 == 1 or b"\\" in before[-8:] + id_text
-
-
-def _twins(text: str) -> bool:
-    twins = []
-    json.loads(text, object_pairs_hook=lambda pairs: twins.append(len(dict(pairs)) < len(pairs)))
-    return any(twins)
 
 
 def why_not_theirs(before: bytes, rest: bytes, both: Both, begun: LLMatcher, judge: Judge) -> str:

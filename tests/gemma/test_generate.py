@@ -377,6 +377,24 @@ def test_rows_without_a_constraint_are_free(talker: Any, prompts: list[list[int]
     assert bound == constrained_by_argmax(talker.ours, prompts[1], N)
 
 
+def test_what_is_forced_on_every_row_from_the_start(talker: Any, prompts: list[list[int]]) -> None:
+    """Then ids stand behind the prompts before the model is asked for the first time."""
+
+    class Begun(Odd):
+        def forced(self, left: int) -> list[int]:
+            return super().forced(left) if self.taken else [9, 4, 2]
+
+    gemma = talker.ours
+    V = gemma.model.embed_tokens.size
+    together = generate(gemma, prompts, N, (), constraints=[Begun(V) for _ in prompts])
+    for prompt, row in zip(prompts, together, strict=True):
+        assert row[:3] == [9, 4, 2]
+        odd = Odd(V)
+        for id_ in row[:3]:
+            odd.advance(id_)
+        assert generate(gemma, prompt + row[:3], N - 3, (), constraints=[odd]) == [row[3:]]
+
+
 def test_what_is_forced_is_not_asked(talker: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     logits = talker.ours.logits
