@@ -15,6 +15,7 @@ def test_held_out_measures_every_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(held_out, "SEEDS", (0,))
+    monkeypatch.setattr(held_out, "TEST_SEEDS", (0,))
     monkeypatch.setattr(held_out, "CASES", 4)
     monkeypatch.setitem(RECIPES["tiny"], "max_steps", 1)
     bench.main(["held-out", "--to", str(tmp_path / "held-out.json")])

@@ -30,6 +30,7 @@ from minifc.tuning.loop import LoopConfig
 from minifc.tuning.lora import LoraConfig
 
 SEEDS = (0, 1, 2)
+TEST_SEEDS = (200, 201, 202)  # nobody has looked at answers to these
 CASES = 400
 TAUGHT = "LoRA with new tokens"
 SHARES = [field.name for field in fields(Score)]
@@ -52,7 +53,7 @@ def measure() -> list[dict[str, Any]]:
     def ask(name: str, seed: int | None, model: Gemma, tokenizer: Tokenizer, worked: Sequence[Worked] = ()) -> None:
         kinds: tuple[toy.Sentences, ...] = ("known", "unseen", "shuffled") if name == TAUGHT else ("known",)
         for sentences in kinds:
-            for test_seed in SEEDS:
+            for test_seed in TEST_SEEDS:
                 exam = CallExam([toy_question(case) for case in toy.held_out_cases(CASES, test_seed, sentences)])
                 score = exam.sit(f"{name}, {sentences}, test {test_seed}", model, tokenizer, worked).score
                 what = {"model": name, "seed": seed, "sentences": sentences, "test_seed": test_seed}

@@ -41,16 +41,16 @@ DETAILS: list[tuple[str, str]] = [  # how a detail is said, and what stands befo
     ("{s} should be {x}", "; "),
 ]
 UNSEEN_REQUESTS = [
-    "Let us {v} {n}{d}.",
-    "It is time to {v} {n}{d}.",
-    "Would you mind if we {v} {n}{d}?",
-    "Today we must {v} {n}{d}.",
+    "Someone has to {v} {n}{d}.",
+    "What about trying to {v} {n}{d}?",
+    "Our plan for tomorrow is to {v} {n}{d}.",
+    "Kindly {v} {n}{d}, thanks.",
 ]
 UNSEEN_DETAILS = [
-    ("{s} set to {x}", ", having "),
-    ("the {s} of {x}", ", given "),
-    ("{s} being {x}", ", the "),
-    ("{s} -> {x}", ": "),
+    ("{s} of {x}", " using "),
+    ("{x} being the {s}", "; "),
+    ("a {s} that equals {x}", " and "),
+    ("{s} ({x})", " "),
 ]
 DESCRIPTIONS = ["Use this to {v} {n}.", "Helps to {v} {n}.", "A way to {v} {n}.", "Made to {v} {n}."]
 
