@@ -74,9 +74,16 @@ def read_json(path: Path, error: type[MinifcError]) -> Any:
 
 
 class JsonLines:
-    """A file of records, one line each, on disk as soon as they are written."""
+    """A file of a run's records, one line each, on disk as soon as they are written.
 
-    def __init__(self, path: Path) -> None:
+    Of what an interrupted run has written, records after `last_step` go: those steps are taken again.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        if path.is_file():
+            records = map(_record, path.read_text(encoding="utf-8").splitlines())
+            kept = [record for record in records if record and record["step"] <= last_step]
+            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self.file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> "JsonLines":
@@ -88,3 +95,12 @@ class JsonLines:
     def __call__(self, record: dict[str, Any]) -> None:
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A line's record; None if the interruption cut it."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None

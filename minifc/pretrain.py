@@ -32,7 +32,7 @@ from minifc.text.calls import write_json
 from minifc.text.template import TOOLS_INTRODUCTION, render
 from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK, Tokenizer, load_tokenizer
 from minifc.tuning.data import Example
-from minifc.tuning.loop import LoopConfig, Optimizers, train
+from minifc.tuning.loop import LoopConfig, Optimizers, latest_step, train
 
 CONTROL = [PAD, EOS, BOS, UNK, "<mask>", *(f"<unused{i}>" for i in range(16)), START_OF_TURN, END_OF_TURN]
 LEARNED_PIECES = 700
@@ -185,7 +185,7 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
         dev = Documents(tokenizer, f"{stage} dev", seed, make)[:100]
         print(f"stage {stage}: {config.max_steps} steps")
         (work / stage).mkdir(parents=True, exist_ok=True)
-        with JsonLines(work / f"{stage}.jsonl") as log:
+        with JsonLines(work / f"{stage}.jsonl", latest_step(work / stage)) as log:
             train(model, documents, config, dev, log, work / stage, make_optimizers=optimizers)
         save_file(model.state_dict(), result)
     model.to(torch.bfloat16)

@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +20,9 @@ import torch
 from minifc import toy
 from minifc.cli import Parser, run_command
 from minifc.devices import name_of, pick_device, pick_dtype
-from minifc.errors import DataError, OptionError
+from minifc.errors import CheckpointError, DataError, OptionError
 from minifc.exam import CallExam, DataExam, toy_examples, toy_question
-from minifc.files import JsonLines, write_text
+from minifc.files import JsonLines, read_json, write_text
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.options import add_options, from_args, option, require
@@ -85,6 +85,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4, "warmup_ratio": 0.1, "weight_decay": 0.1, "max_grad_norm": 1.0,
     },
 }  # fmt: skip
+RESUMED_FREELY = ("to", "resume", "device", "cases", "test_seed", "eval_every", "save_every")  # may change in a run
 WORLD_SIZE = 5000  # conversations generated for the embedded model
 
 
@@ -115,13 +116,18 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
     taught.add_tokens(new, run.reuse_unused)
     examples = fitting(training, taught, format, run, loop.length)
-    evaluation = fitting(kept, taught, format, run, loop.length) if kept else []
+    evaluation = fitting(kept, taught, format, run, loop.length)
+    if not examples:
+        raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
+    if not evaluation:
+        kept = []  # nothing of it can be measured
     find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
-    folder = run_folder(run)
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
     resolved = settings | {"commits": {"model": source.commit, "data": data.commit if data else ""}}
-    write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
+    folder = old_folder(run, resolved) if run.resume else new_folder(run)
+    if not run.resume:
+        write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
     print(text_settings(settings))
 
     exam: CallExam | DataExam
@@ -145,9 +151,8 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
         )
     watch = RowWatch(model, tokenizer, examples)
 
-    states, metrics_path = folder / "states", folder / "metrics.jsonl"
-    forget_after(metrics_path, latest_step(states))
-    with JsonLines(metrics_path) as metrics:
+    states = folder / "states"
+    with JsonLines(folder / "metrics.jsonl", latest_step(states)) as metrics:
 
         def log(record: dict[str, Any]) -> None:
             metrics(record)
@@ -155,12 +160,12 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
 
         train(model, examples, loop, evaluation, log, states)
     save_adapter(model, tokenizer, folder / "adapter", source.name)
-    shutil.rmtree(states, ignore_errors=True)
     exam.sit("after", model, tokenizer)
 
     tables = [exam.table(), *([watch.table()] if new else [])]
     minutes = (time.perf_counter() - started) / 60
     write_report(folder, tables, exam.samples(), resolved, minutes)
+    shutil.rmtree(states, ignore_errors=True)
     print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
     print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({minutes:.1f} minutes)")
     if not run.data:
@@ -228,27 +233,36 @@ def fitting(
             f"{'cut' if run.cut else 'left out'}: {len(examples.too_long)} of {len(rows)} conversations are longer "
             f"than --length {length}; the longest has {len(longest.ids)} tokens ({longest.source})"
         )
-    if not examples.fitting:
-        raise DataError(f"every conversation is longer than --length {length}; raise it, or --cut them")
     return examples.fitting
 
 
-def run_folder(run: RunConfig) -> Path:
-    """A new folder, or with --resume the old one."""
+def new_folder(run: RunConfig) -> Path:
+    """An empty folder for a run."""
     folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if run.resume and not folder.is_dir():
-        raise OptionError(f"--to {folder}: no such run to go on with")
-    if not run.resume and folder.exists() and any(folder.iterdir()):
-        raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with it by --resume")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def forget_after(metrics: Path, step: int) -> None:
-    """Drop what an interrupted run measured after its last state: those steps are taken again."""
-    if metrics.is_file():
-        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
-        write_text(metrics, "".join(line + "\n" for line in lines))
+def old_folder(run: RunConfig, resolved: Mapping[str, Any]) -> Path:
+    """The folder of an unfinished run of the same settings."""
+    folder = Path(run.to)
+    if not folder.is_dir():
+        raise OptionError(f"--to {folder}: no such run to go on with")
+    if (folder / "report.md").exists():
+        raise OptionError(f"--to {folder}: this run is finished; name a new folder for another")
+    begun = read_json(folder / "config.json", CheckpointError)
+    for group, values in json.loads(json.dumps(resolved)).items():
+        for name, value in values.items():
+            before = begun.get(group, {}).get(name)
+            if name not in RESUMED_FREELY and before != value:
+                raise OptionError(
+                    f"--to {folder}: begun with {name}={before!r}, not {value!r}; resume it with the same"
+                )
+    if not latest_step(folder / "states"):
+        print(f"{folder}: no state was saved yet (--save-every); it starts at the first step")
+    return folder
 
 
 def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, minutes: float) -> None:

@@ -124,25 +124,94 @@ def test_own_data_in_the_courses_format(rows: Path, tmp_path: Path, capsys: pyte
     assert "bits per byte" in printed
 
 
-def test_an_interrupted_run_goes_on(rows: Path, tmp_path: Path) -> None:
+def interrupted(monkeypatch: pytest.MonkeyPatch, place: str, *argv: str) -> None:
+    """A run that is stopped by Ctrl-C when it comes to `place`."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, stop)
+        assert run(train.main, *argv) == 130
+
+
+@pytest.mark.parametrize("place", ["minifc.tuning.loop.evaluate_loss", "minifc.train.write_report"])
+def test_an_interrupted_run_goes_on(place: str, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped at the last step, or in all that follows: with --resume it ends as if it had not been."""
     common = ["--data", str(rows), "--max-steps", "4", "--save-every", "2"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run(train.main, *common, "--to", str(whole)) == 0
-
-    stopped = []
-
-    def crash(*_: object) -> None:
-        stopped.append(True)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "save_adapter", crash)
-        patch.setattr("minifc.tuning.loop.evaluate_loss", crash)
-        assert run(train.main, *common, "--to", str(broken)) == 130
-    assert stopped
+    interrupted(monkeypatch, place, *common, "--to", str(broken))
+    with (broken / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 4, "lo')  # as a machine that loses its power would leave it
     assert run(train.main, *common, "--to", str(broken), "--resume") == 0
     a, b = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, broken))
     assert all(torch.equal(a[name], b[name]) for name in a)
+    steps = [
+        [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (whole, broken)
+    ]
+    assert steps[0] == steps[1] == [1, 2, 3, 4, 4]
+    assert not (broken / "states").exists()
+
+
+def test_a_run_stopped_before_its_first_state_says_that_it_starts_anew(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--data", str(rows), "--max-steps", "2", "--to", str(tmp_path / "run")]
+    interrupted(monkeypatch, "minifc.tuning.loop.evaluate_loss", *common)
+    assert run(train.main, *common, "--resume") == 0
+    assert "no state was saved yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (["--alpha", "8"], "begun with alpha=32.0, not 8.0"),
+        (["--dropout", "0.5"], "begun with dropout="),
+        (["--format", "course"], "begun with format='gemma', not 'course'"),
+        (["--learning-rate", "1"], "begun with learning_rate="),
+        (["--calls", "verbatim"], "begun with calls="),
+    ],
+)
+def test_a_run_goes_on_with_the_same_options_only(
+    change: list[str],
+    part: str,
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    common = ["--data", str(rows), "--max-steps", "2", "--to", str(tmp_path / "run")]
+    interrupted(monkeypatch, "minifc.tuning.loop.evaluate_loss", *common)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(train.main, *common, *change, "--resume") == 2
+    one_line_error(capsys, part)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_not_run_again(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--data", str(rows), "--max-steps", "1", "--to", str(tmp_path / "run")]
+    assert run(train.main, *argv) == 0
+    capsys.readouterr()
+    assert run(train.main, *argv, "--resume") == 2
+    one_line_error(capsys, "is finished")
+
+
+def test_conversations_kept_for_evaluation_may_all_be_too_long(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting = train.fitting
+    calls: list[int] = []
+
+    def second_is_empty(*args):
+        calls.append(1)
+        return fitting(*args) if len(calls) == 1 else []
+
+    monkeypatch.setattr(train, "fitting", second_is_empty)
+    assert run(train.main, "--data", str(rows), "--max-steps", "1", "--to", str(tmp_path / "run")) == 0
+    assert "bits per byte" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -265,11 +265,13 @@ def _restore(
     config: LoopConfig,
 ) -> int:
     state = read_json(folder / "state.json", CheckpointError)
-    now = _comparable(config)
-    if changed := [name for name in now if now[name] != state["config"].get(name)]:
+    if not isinstance(state, dict) or {"step", "config", "scaler"} - set(state):
+        raise CheckpointError(f"{folder / 'state.json'}: not a state that minifc saved; begin the run again")
+    before, now = state["config"], _comparable(config)
+    if changed := [name for name in now if now[name] != before.get(name)]:
         name = changed[0]
         raise CheckpointError(
-            f"{folder}: made with {name}={state['config'].get(name)!r}, not {now[name]!r}; resume with the same options"
+            f"{folder}: made with {name}={before.get(name)!r}, not {now[name]!r}; resume with the same options"
         )
     try:
         tensors = load_file(folder / "state.safetensors")

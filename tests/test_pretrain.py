@@ -1,0 +1,55 @@
+"""The way from nothing to a model, on a few steps; tests of the texts are in test_toy.py."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from commands import run
+from safetensors.torch import load_file
+
+import minifc
+from minifc import pretrain
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    """Both stages cut to four steps, without torch.compile, with the vocabulary that is there."""
+    few = {"max_steps": 4, "save_every": 2, "rows": 1, "compile": False, "eval_every": 0}
+    monkeypatch.setattr(pretrain, "STAGES", [(name, replace(c, **few), make) for name, c, make in pretrain.STAGES])
+    monkeypatch.setattr(pretrain, "build_tokenizer", lambda folder: minifc.load_tokenizer(tiny))
+    documents = pretrain.Documents.__getitem__
+    monkeypatch.setattr(
+        pretrain.Documents,
+        "__getitem__",
+        lambda self, i: documents(self, slice(0, 2) if isinstance(i, slice) else i),
+    )
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_an_interrupted_pretraining_makes_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def argv(name: str) -> list[str]:
+        return ["--to", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert run(pretrain.main, *argv("whole")) == 0
+    for place in ("minifc.tuning.loop.evaluate_loss", "minifc.pretrain.save_model"):  # in a stage, and after both
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stop)
+            assert run(pretrain.main, *argv("broken")) == 130
+    assert run(pretrain.main, *argv("broken")) == 0
+
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    for stage in ("text", "chat"):
+        steps = [
+            json.loads(line)["step"] for line in (tmp_path / "broken-work" / f"{stage}.jsonl").read_text().splitlines()
+        ]
+        assert steps == [1, 2, 3, 4, 4]
+    model = minifc.load_model(tmp_path / "whole")
+    assert next(model.parameters()).dtype == torch.bfloat16
+    assert (tmp_path / "whole" / "loss.png").is_file()
