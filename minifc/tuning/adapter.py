@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
+from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
 from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers, names
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
@@ -118,6 +119,9 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
         for matrix, parameter in layer.matrices().items():
             parameter.data.copy_(tensors[f"{name}.{matrix}"])
     freeze(model)
+    # Turns of either format end in one of these; a base model, which never chatted, lists <eos> alone.
+    stops = tuple(dict.fromkeys((*model.config.eos_token_id, *stop_ids(tokenizer))))
+    model.config = replace(model.config, eos_token_id=stops)
 
 
 def merge(model: Gemma) -> None:

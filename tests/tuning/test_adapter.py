@@ -206,6 +206,19 @@ def test_loading_keeps_a_model_in_evaluation_mode(
     assert torch.equal(logits_of(talker, tuned.text()), tuned.logits())
 
 
+def test_a_model_with_an_adapter_stops_at_the_end_of_a_turn(
+    talker: Gemma, tokenizer: Tokenizer, saved: Path, tmp_path: Path
+) -> None:
+    """A base model knows <eos> alone, and would talk on after its turn."""
+    assert talker.config.eos_token_id == (1,)
+    load_adapter(talker, tokenizer, saved)
+    assert talker.config.eos_token_id == (1, tokenizer.end_of_turn_id)
+    merge(talker)
+    save_model(talker, tokenizer, tmp_path / "merged")
+    generation = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [1, tokenizer.end_of_turn_id]
+
+
 def test_a_loaded_adapter_can_be_trained_on(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
     load_adapter(talker, tokenizer, saved)
     trainable = {name for name, parameter in talker.named_parameters() if parameter.requires_grad}
