@@ -210,11 +210,11 @@ print(f"which means gains from {1 + w.min():.2f} to {1 + w.max():.2f}")
 # ## Where a token stands
 #
 # So far a token's vector is the same wherever the token stands. But *Nina called Tom* is not *Tom called Nina*. What
-# Gemma does about it is called **rotary positions**, RoPE for short ([Su et al. 2021](https://arxiv.org/abs/2104.09864)).
-# It takes the numbers of a vector in pairs. A pair is a point in the plane; turn it about the origin, by an angle that
-# grows with the position. Like hands of a clock, each pair turns at its own speed: the first by one radian per token,
-# the last so slowly that it has not gone round once in the longest text. Read all the hands and you know where you
-# are.
+# Gemma does about it is called **rotary positions**, RoPE for short ([Su et al.
+# 2021](https://arxiv.org/abs/2104.09864)). It takes the numbers of a vector in pairs. A pair is a point in the plane;
+# turn it about the origin, by an angle that grows with the position. Like hands of a clock, each pair turns at its own
+# speed: the first by one radian per token, the last so slowly that it has not gone round once in the longest text. Read
+# all the hands and you know where you are.
 #
 # The vectors that are turned are not those at the door but shorter ones, of `head_dim` numbers, which lesson 3 makes
 # out of them. The number at $i$ is paired with the one at $i + D/2$.

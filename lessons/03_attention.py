@@ -3,8 +3,8 @@
 #
 # *How does a token find out about the others?*
 #
-# At the door each vector knows its own piece and nothing else. **Attention** is the one place in the model where
-# tokens meet. Each token looks back over those before it, decides how much each concerns it, and takes home a mixture of what
+# At the door each vector knows its own piece and nothing else. **Attention** is the one place in the model where tokens
+# meet. Each token looks back over those before it, decides how much each concerns it, and takes home a mixture of what
 # they have to say. Gemma-2 does it with two savings, shared keys and a window, and one precaution, the soft-cap.
 #
 # We shall follow it where it does something that one can see. The embedded model answers questions about a record, and
@@ -104,8 +104,8 @@ print("dot products of the last token's query with the last keys:", [round(p, 1)
 # A dot product is a sum of $D$ products, and if those are about as often above zero as below, the sum is about
 # $\sqrt{D}$ times as large as one of them. What is done next, the *softmax*, raises $e$ to the power of each score and
 # divides by the sum; it cares for *differences* of scores. With scores of $\pm 16$ the largest takes all, from the
-# first day of training, and a head that looks at one thing only can learn nothing about the others. So scores are divided
-# by $\sqrt{D}$.
+# first day of training, and a head that looks at one thing only can learn nothing about the others. So scores are
+# divided by $\sqrt{D}$.
 #
 # To watch this in the package we need to see where a module looks, and it hands out only its result. There is a trick:
 # if each token's *value* says nothing but who it is, a 1 at its own place, then the mixture that one takes home is the
@@ -365,11 +365,11 @@ print("one token's result:", [round(number, 3) for number in attention_of(attent
 # %% [markdown]
 # ## A head that copies
 #
-# So much machinery: what does it find? Two layers of the embedded model together do what
-# [Olsson et al. 2022](https://arxiv.org/abs/2209.11895) call *induction*. In layer 2 (we count from 0) one head looks at
-# the token just before, whoever stands there, and two others mostly at the one two or three before. That is possible
-# because of the turning, and for no other reason. In the last layer, heads then find the place where what was just
-# written stood before, and look at what came *after* it.
+# So much machinery: what does it find? Two layers of the embedded model together do what [Olsson et al.
+# 2022](https://arxiv.org/abs/2209.11895) call *induction*. In layer 2 (we count from 0) one head looks at the token
+# just before, whoever stands there, and two others mostly at the one two or three before. That is possible because of
+# the turning. In the last layer, heads then find the place where what was just written stood
+# before, and look at what came *after* it.
 
 # %%
 if EMBEDDED:
