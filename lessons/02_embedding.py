@@ -86,64 +86,8 @@ def size(vector: torch.Tensor) -> torch.Tensor:
 
 
 rows = table[ids]
-print("sizes of the rows of our sentence:", [round(number, 2) for number in size(rows).tolist()])
-
-# %% [markdown]
-# These are small, and there is a reason. Gemma uses the table twice: at the door, to read, and at the end, to write,
-# where each row is held against a vector to give the score of its piece. Such a score is a sum over the whole width, so
-# rows must be small to keep scores in bounds. But a row that was read has to hold its own beside what the layers will
-# add to it, and for that it should be large. Gemma keeps the rows small and multiplies what it reads by the root of the
-# width, $\sqrt{E}$.
-#
-# Let us see that at the door of the loaded model. PyTorch lets us look in with a *hook*, a function that is called just
-# before a module runs, with what the module is given.
-
-# %%
 E = config.hidden_size
-
-
-def at_the_door(ids: list[int]) -> torch.Tensor:
-    """What the first layer of the loaded model is given for these ids, [T, E]."""
-    kept = []
-    hook = model.model.layers[0].register_forward_pre_hook(lambda layer, inputs: kept.append(inputs[0][0]))
-    model(torch.tensor([ids]))
-    hook.remove()
-    return kept[0]
-
-
-louder = size(at_the_door(ids)) / size(rows)
-print(f"each vector at the door is {louder.mean():.3f} times its row; the root of {E} is {math.sqrt(E):.3f}")
-assert torch.allclose(louder, torch.tensor(math.sqrt(E)), rtol=1e-3)
-
-# %% [markdown]
-# What is that good for? The first layer looks around in the sentence and adds what it found to each vector. Afterwards
-# the vector must still say which piece it was. We measure the angle again, now between a vector that has been through
-# the first layer and the row that it came from.
-
-# %%
-kept = []
-hook = model.model.layers[0].register_forward_hook(lambda layer, inputs, output: kept.append(output[0]))
-model(torch.tensor([ids]))
-hook.remove()
-after = torch.cosine_similarity(kept[0], rows)
-added = kept[0] - at_the_door(ids)
-print(f"rows {size(rows).mean():.2f}, at the door {size(at_the_door(ids)).mean():.2f}, added {size(added).mean():.2f}")
-print(f"likeness to the own row after the first layer: {after.mean():.2f}, at least {after.min():.2f}")
-unscaled = torch.cosine_similarity(rows + added, rows)
-print(f"had the same been added to the bare row: {unscaled.mean():.2f}")
-if EMBEDDED:
-    assert after.min() > 0.6  # the piece can still be told
-    assert unscaled.mean() < 0.3  # it would have been drowned
-
-# %% [markdown]
-# A detail that has cost people an afternoon: the model was trained in bfloat16, a number format of 16 bits with about
-# three digits, and the factor is rounded to it. For the width 3,584 of gemma-2-9b that matters.
-
-# %%
-WIDTH_9B = 3_584
-rounded = torch.tensor(math.sqrt(WIDTH_9B), dtype=torch.bfloat16).item()
-print(f"the root of {WIDTH_9B:,} is {math.sqrt(WIDTH_9B):.3f}, in bfloat16 {rounded}")
-assert rounded == 59.75
+print("sizes of the rows of our sentence:", [round(number, 2) for number in size(rows).tolist()])
 
 # %% [markdown]
 # ## A norm
@@ -205,6 +149,63 @@ assert not silent(x).any()
 w = trained.weight
 print(f"the first norm of the loaded model stores {w.min():.2f} to {w.max():.2f}", end=", ")
 print(f"which means gains from {1 + w.min():.2f} to {1 + w.max():.2f}")
+
+# %% [markdown]
+# ## Louder at the door
+#
+# The rows of our sentence were small, and there is a reason. Gemma uses the table twice: at the door, to read, and at
+# the end, to write, where each row is held against a vector to give the score of its piece. Such a score is a sum over
+# the whole width, so rows must be small to keep scores in bounds. But a row that was read has to hold its own beside
+# what the layers will add to it, and for that it should be large. Gemma keeps the rows small and multiplies what it
+# reads by the root of the width, $\sqrt{E}$.
+#
+# Let us see that at the door of the loaded model. PyTorch lets us look in with a *hook*, a function that is called just
+# before a module runs, with what the module is given.
+
+
+# %%
+def at_the_door(ids: list[int]) -> torch.Tensor:
+    """What the first layer of the loaded model is given for these ids, [T, E]."""
+    kept = []
+    hook = model.model.layers[0].register_forward_pre_hook(lambda layer, inputs: kept.append(inputs[0][0]))
+    model(torch.tensor([ids]))
+    hook.remove()
+    return kept[0]
+
+
+louder = size(at_the_door(ids)) / size(rows)
+print(f"each vector at the door is {louder.mean():.3f} times its row; the root of {E} is {math.sqrt(E):.3f}")
+assert torch.allclose(louder, torch.tensor(math.sqrt(E)), rtol=1e-3)
+
+# %% [markdown]
+# What is that good for? The first layer looks around in the sentence and adds what it found to each vector. Afterwards
+# the vector must still say which piece it was. We measure the angle again, now between a vector that has been through
+# the first layer and the row that it came from.
+
+# %%
+kept = []
+hook = model.model.layers[0].register_forward_hook(lambda layer, inputs, output: kept.append(output[0]))
+model(torch.tensor([ids]))
+hook.remove()
+after = torch.cosine_similarity(kept[0], rows)
+added = kept[0] - at_the_door(ids)
+print(f"rows {size(rows).mean():.2f}, at the door {size(at_the_door(ids)).mean():.2f}, added {size(added).mean():.2f}")
+print(f"likeness to the own row after the first layer: {after.mean():.2f}, at least {after.min():.2f}")
+unscaled = torch.cosine_similarity(rows + added, rows)
+print(f"had the same been added to the bare row: {unscaled.mean():.2f}")
+if EMBEDDED:
+    assert after.min() > 0.6  # the piece can still be told
+    assert unscaled.mean() < 0.3  # it would have been drowned
+
+# %% [markdown]
+# A detail that has cost people an afternoon: the model was trained in bfloat16, a number format of 16 bits with about
+# three digits, and the factor is rounded to it. For the width 3,584 of gemma-2-9b that matters.
+
+# %%
+WIDTH_9B = 3_584
+rounded = torch.tensor(math.sqrt(WIDTH_9B), dtype=torch.bfloat16).item()
+print(f"the root of {WIDTH_9B:,} is {math.sqrt(WIDTH_9B):.3f}, in bfloat16 {rounded}")
+assert rounded == 59.75
 
 # %% [markdown]
 # ## Where a token stands

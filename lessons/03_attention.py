@@ -34,10 +34,7 @@ ids = [
     *tokenizer.encode(record),
     *tokenizer.encode("<end_of_turn>\n<start_of_turn>model\n", control_tokens=True),
 ]
-answer = minifc.generate(model, ids, max_new_tokens=24)[0]  # lesson 6 says how
-print(tokenizer.decode(answer))
-if EMBEDDED:
-    assert tokenizer.decode(answer) == "The singer is Nina Zorbel."
+answer = tokenizer.encode("The singer is Nina Zorbel.")  # this is what it writes; at the end we ask it to
 
 # %% [markdown]
 # From here on the text is question and answer together. We catch what the attention of one layer is given as the model
@@ -373,6 +370,9 @@ print("one token's result:", [round(number, 3) for number in attention_of(attent
 
 # %%
 if EMBEDDED:
+    print("the model's own answer:", tokenizer.decode(minifc.generate(model, ids[: -len(answer)])[0]))
+    assert minifc.generate(model, ids[: -len(answer)]) == [answer]  # how it does that is lesson 6
+
     back = looks(model.model.layers[2].self_attn, given[2])
     for head in range(3):
         distance = (torch.arange(T) - back[head].argmax(-1))[16:]

@@ -132,18 +132,27 @@ with changed(gains_behind[0], 0, -1), changed(gains_behind[1], 0, -1):
 
 # %% [markdown]
 # **The norms before: every part hears at one volume.** The vectors on the road grow from block to block. What a part
-# makes of them should depend on where they point. We switch off one part, so that we see what the other adds, and make
-# the vectors ten times larger.
+# makes of them should depend on where they point. We catch what each part answers, before its second norm, and make the
+# vectors on the road ten times larger.
+
 
 # %%
-with changed(gains_behind[1], 0, -1):  # attention alone
-    quiet, loud = run(x) - x, run(10 * x) - 10 * x
-    print(f"what attention adds moves by {apart(loud, quiet):.0e} when its vectors are ten times larger")
-    assert apart(loud, quiet) < 0.01
-with changed(gains_behind[0], 0, -1):  # feed-forward alone
-    quiet, loud = run(x) - x, run(10 * x) - 10 * x
-    print(f"what feed-forward adds moves by {apart(loud, quiet):.0e}")
-    assert apart(loud, quiet) < 0.01
+def answers(part: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a part of the block answers while the block runs on x, [T, E]."""
+    caught = []
+    hook = part.register_forward_hook(lambda _, inputs, output: caught.append(output[0]))
+    run(x)
+    hook.remove()
+    return caught[0]
+
+
+moved = apart(answers(block.self_attn, 10 * x), answers(block.self_attn, x))
+print(f"what attention answers moves by {moved:.0e} when its vectors are ten times larger")
+assert moved < 0.01
+with changed(gains_behind[0], 0, -1):  # attention adds nothing, so that feed-forward has the same ten times larger
+    moved = apart(answers(block.mlp, 10 * x), answers(block.mlp, x))
+print(f"what feed-forward answers moves by {moved:.0e}")
+assert moved < 0.01
 
 # %% [markdown]
 # The first pair of norms protects the parts from the road, the second the road from the parts. A deep model needs
