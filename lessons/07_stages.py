@@ -168,8 +168,8 @@ if EMBEDDED:  # the adapter fits no other model
 #
 # Large chat models can be *prompted* to call: describe the form, show a few solved examples in front of the question,
 # and they follow. So let us show solved examples to ours. We draw a few requests whose words are in no training text
-# (*held out*), half of them without a fitting tool, and count how often exactly the right call comes back, or rightly
-# none.
+# (*held out*), half of them without a fitting tool, and count how often exactly the right call comes back.
+#
 
 # %%
 COUNT = 8 if EMBEDDED else 2
@@ -231,8 +231,8 @@ if EMBEDDED:
 # or less often, and pay for them in every prompt. The other way is to change the model: **function calling as a
 # learned skill, not a prompted one**. On that sentence the whole course rests.
 #
-# Eight questions show that the difference is there, not how large it is; `python -m minifc.evaluate` asks 400 (lesson
-# 17). It sits the model's exam in batches, and gives what our loop gives.
+# Eight questions show that the difference is there, not how large it is; `python -m minifc.evaluate` asks 400
+# (lesson 17). It sits the model's exam in batches, and gives what our loop gives.
 
 # %%
 if EMBEDDED:
