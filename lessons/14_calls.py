@@ -13,6 +13,7 @@ import json
 import math
 import re
 
+import torch
 from lesson import CALLER, EMBEDDED, MODEL
 
 import minifc
@@ -21,7 +22,7 @@ from minifc.toy import held_out_cases
 
 tokenizer = minifc.load_tokenizer(MODEL)
 if EMBEDDED:
-    model = minifc.load_model(MODEL)
+    model = minifc.load_model(MODEL, torch.float32)
     minifc.load_adapter(model, tokenizer, CALLER)  # brings the tags as control tokens
 else:
     tokenizer.add_tokens(list(TAGS))

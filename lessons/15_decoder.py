@@ -22,7 +22,7 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 import minifc
 from minifc.text.calls import TAGS
 
-model = minifc.load_model(MODEL)
+model = minifc.load_model(MODEL, torch.float32)
 tokenizer = minifc.load_tokenizer(MODEL)
 minifc.add_tokens(model, tokenizer, list(TAGS))
 OPEN, CLOSE = tokenizer.control["<tool_call>"], tokenizer.control["</tool_call>"]
@@ -561,7 +561,7 @@ print(f"a model that was never taught: {count_right([ids for ids, _ in calls])} 
 
 # %%
 if EMBEDDED:
-    model, tokenizer = minifc.load_model(MODEL), minifc.load_tokenizer(MODEL)
+    model, tokenizer = minifc.load_model(MODEL, torch.float32), minifc.load_tokenizer(MODEL)
     minifc.load_adapter(model, tokenizer, CALLER)
 
     def think(sentence: str) -> list[int]:
