@@ -6,6 +6,7 @@ anything from the network. The search needs a server: `python -m http.server -d 
 
 import argparse
 import base64
+import html
 import logging
 import os
 import re
@@ -68,28 +69,34 @@ def contents(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"Map": "index.md"}, *parts, {"Glossary": "glossary.md"}, {"The package": "source/index.md"}]
 
 
-def execute(name: str) -> NotebookNode:
-    """The lesson as a notebook that has been run."""
-    path = HERE / f"{name}.py"
-    notebook = jupytext.read(path)
+def read(name: str) -> NotebookNode:
+    """The lesson as a notebook."""
+    notebook = jupytext.read(HERE / f"{name}.py")
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # not a random one: a lesson unchanged is a notebook unchanged
+    return notebook
+
+
+def execute(name: str, notebook: NotebookNode) -> None:
+    """Run a lesson's notebook, as a reader would who sits in lessons/."""
+    path = HERE / f"{name}.py"
     client = NotebookClient(
         notebook,
         timeout=600,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
         config=Config(KernelManager={"transport_encryption": "required"}),
     )
     try:
         client.execute()
-    except (CellExecutionError, CellControlSignal, DeadKernelError, TimeoutError) as error:
+    except (CellExecutionError, CellControlSignal, DeadKernelError, RuntimeError) as error:
         number = max((i for i, cell in enumerate(notebook.cells) if cell.get("execution_count")), default=0)
         lines = [i for i, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.startswith("# %%")]
-        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
-        raise LessonError(f"lessons/{name}.py: cell {number + 1}, line {lines[number]}: {what}") from None
-    return notebook
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else first_line(error)
+        where = f"lessons/{name}.py: cell {number + 1}, line {lines[number]}"
+        raise LessonError(f"{where}: {what.partition(chr(10))[0]}") from None
 
 
 class Pages:
@@ -107,11 +114,14 @@ class Pages:
 
     def link(self, path: Path) -> str:
         """Where a file of the repository is on the site: its page, or its source."""
-        if path not in self.pages:
-            if not path.is_file() or not path.is_relative_to(ROOT):
-                raise LessonError(f"no such file to link to: {os.path.relpath(path, ROOT)}")
-            self.sources.add(path)
-        return self.pages.get(path, f"source/{path.relative_to(ROOT).as_posix()}.md")
+        return self.pages.get(path) or self.source(path)
+
+    def source(self, path: Path) -> str:
+        """Where the source of a file of the repository is on the site."""
+        if not path.is_file() or not path.is_relative_to(ROOT):
+            raise LessonError(f"there is no {os.path.relpath(path, ROOT)} to link to")
+        self.sources.add(path)
+        return f"source/{path.relative_to(ROOT).as_posix()}.md"
 
     def linked(self, text: str, where: str) -> str:
         """A text of lessons/ with its links leading to pages of the site."""
@@ -124,36 +134,48 @@ class Pages:
 
         return re.sub(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", moved, text)
 
-    def write(self, page: str, text: str) -> None:
+    def write(self, page: str, *parts: str) -> None:
         path = self.folder / page
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
     def add_lesson(self, name: str, notebook: NotebookNode) -> None:
-        """The page of a lesson that has been run, its pictures and its notebook."""
+        """The page of a lesson that has been run, and its pictures."""
         parts = []
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 parts.append(self.linked(cell.source, f"{name}.py"))
-                continue
-            parts.append(fenced(cell.source, ".python"))
-            for number, output in enumerate(cell.outputs):
-                data = output.get("data", {})
-                if "image/png" in data:
-                    picture = f"pictures/{name}-{cell.id}-{number}.png"
-                    (self.folder / picture).write_bytes(base64.b64decode(data["image/png"]))
-                    parts.append(f"![{output.metadata['image/png']['alt']}]({picture})")
-                elif output.get("name") != "stderr":  # there are progress bars
-                    parts.append(fenced(output.get("text") or data["text/plain"], ".text .output .no-copy"))
+            else:
+                parts.append(fenced(cell.source, ".python"))
+                parts += [
+                    self.shown(output, f"{name}-{cell.id}-{number}")
+                    for number, output in enumerate(cell.get("outputs", ()))
+                ]
         title, _, rest = parts[0].partition("\n")
+        self.write(f"{name}.md", title, self.ways(name), rest, *parts[1:])
+
+    def shown(self, output: NotebookNode, name: str) -> str:
+        """What a cell has printed or drawn."""
+        data = output.get("data", {})
+        if picture := data.get("image/png"):
+            (self.folder / f"pictures/{name}.png").write_bytes(base64.b64decode(picture))
+            alt = html.escape(output.metadata["image/png"]["alt"])
+            return f'<figure><img src="pictures/{name}.png" alt="{alt}"></figure>'
+        if output.get("name") == "stderr":  # progress bars
+            return ""
+        text = output.get("text") or data["text/plain"]
+        # Columns are scrolled; a line that is longer than any of a lesson's is no row of a table, and is folded.
+        folded = " .folded" if max(map(len, text.splitlines())) > 120 else ""
+        return fenced(text, f".text .output .no-copy{folded}")
+
+    def ways(self, name: str) -> str:
+        """The row of links under a lesson's title."""
         ways = {"Notebook": f"notebooks/{name}.ipynb"}
         if self.repository.startswith(GITHUB):
             ways["Open in Colab"] = f"{COLAB}{self.repository.removeprefix(GITHUB)}/blob/gh-pages/{ways['Notebook']}"
-        ways["Script"] = self.link(HERE / f"{name}.py")
-        ways |= {folder.title(): self.link(HERE / folder / f"{name}.py") for folder in ("exercises", "solutions")}
-        row = " · ".join(f"[{way}]({target})" for way, target in ways.items()) + "\n{ .ways }"
-        self.write(f"{name}.md", "\n\n".join([title, row, rest, *parts[1:]]))
-        self.add_notebook(name, notebook)
+        ways["Script"] = self.source(HERE / f"{name}.py")
+        ways |= {folder.title(): self.source(HERE / folder / f"{name}.py") for folder in ("exercises", "solutions")}
+        return " · ".join(f"[{way}]({target})" for way, target in ways.items()) + "\n{ .ways }"
 
     def add_notebook(self, name: str, notebook: NotebookNode) -> None:
         """The notebook, which first fetches minifc where it runs without it."""
@@ -165,20 +187,19 @@ class Pages:
         notebook.cells.insert(0, new_code_cell(INSTALL.format(repository=self.repository), id="install"))
         write(notebook, self.folder / "notebooks" / f"{name}.ipynb")
 
-    def add_texts(self) -> None:
-        """The map, the glossary, and the sources that anything links to."""
-        for path, page in self.pages.items():
-            if path.suffix == ".md":
-                self.write(page, self.linked(path.read_text("utf-8"), path.name))
-        rows = ["# The package", "Every file of minifc, by the first line of what it says of itself.", ""]
+    def add_sources(self) -> None:
+        """The package's files, the others that something links to, and a list of the package's."""
+        listed = []
         for path in sorted(self.sources):
             text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
-            page = f"---\nsearch: {{exclude: true}}\nhide: [toc]\n---\n# {name}\n\n"
-            self.write(self.link(path), page + fenced(text, f".{LANGUAGES.get(path.suffix, 'text')}"))
-            first = re.match(r'"""(.+?)("""|\n|$)', text)
-            if path.is_relative_to(ROOT / "minifc") and first:
-                rows.append(f"- [{name}]({os.path.relpath(self.link(path), 'source')}): {first[1]}")
-        self.write("source/index.md", "\n".join(rows))
+            kind = LANGUAGES.get(path.suffix, "text")
+            self.write(self.source(path), "---\nsearch: {exclude: true}\n---", f"# {name}", fenced(text, f".{kind}"))
+            first = re.match(r'"""(.+?)("""|\n)', text)
+            if first and path.is_relative_to(ROOT / "minifc"):
+                listed.append(f"- [{name}]({os.path.relpath(self.source(path), 'source')}): {first[1]}")
+        self.write(
+            "source/index.md", "# The package", "The files of minifc, as they introduce themselves.", "\n".join(listed)
+        )
 
 
 def fenced(text: str, kind: str) -> str:
@@ -244,10 +265,17 @@ def main(argv: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         pages = Pages(Path(temporary, "pages"), names, args.repository.rstrip("/"))
-        for name in (bar := tqdm(names)):
+        for text, page in (("README.md", "index.md"), ("glossary.md", "glossary.md")):
+            pages.write(page, pages.linked((HERE / text).read_text("utf-8"), text))
+        notebooks = {name: read(name) for name in names}
+        for name, notebook in notebooks.items():  # a link that leads nowhere is found before minutes of running
+            pages.add_lesson(name, notebook)
+        for name, notebook in (bar := tqdm(notebooks.items())):
             bar.set_description(name)
-            pages.add_lesson(name, execute(name))
-        pages.add_texts()
+            execute(name, notebook)
+            pages.add_lesson(name, notebook)
+            pages.add_notebook(name, notebook)
+        pages.add_sources()
         new, old = Path(temporary, "site"), Path(temporary, "old")
         make_site(pages.folder, new, names)
         if target.exists():  # it takes the old one's place when it is whole
