@@ -112,8 +112,7 @@ def fold_vocabulary(model: Gemma) -> None:
         model.config = replace(model.config, tie_word_embeddings=False)
     for change in changes:
         side = "weight" if isinstance(change, LoraEmbedding) else "head"
-        table = getattr(layer, side).data
-        merged = (table.float() + change.delta().detach()).to(table.dtype)  # fp32 as for any LoRA
+        merged = change.added_to(getattr(layer, side).data)
         setattr(layer, side, nn.Parameter(merged, requires_grad=False))
     model.model.embed_tokens = layer
 
