@@ -324,8 +324,8 @@ axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 show(
     figure,
     "05-mismatch",
-    alt="Five lines over the stations of the model, on a logarithmic scale. The model that was loaded right stays below "
-    "about a millionth. Each broken one follows it until its mistake, jumps by many powers of ten there, and stays high.",
+    alt="Five lines over the stations of the model, on a logarithmic scale. The one that was loaded right stays below "
+    "a millionth. Each broken one follows it until its mistake, jumps there by many powers of ten, and stays.",
 )
 
 # %% [markdown]
