@@ -117,9 +117,8 @@ print(tuple(table.shape), "->", tuple(larger.shape))
 # %%
 ROWS, NEW, WIDTH, BYTES = 256_000, 8, 2304, 2  # gemma-2-2b in bf16
 numbers = (ROWS + NEW) * WIDTH
-print(
-    f"{ROWS + NEW:,} rows: {numbers:,} numbers, a copy of {numbers * BYTES / 1e9:.2f} GB; trained: {NEW / (ROWS + NEW):.4%} of it is new"
-)
+print(f"{ROWS + NEW:,} rows: {numbers:,} numbers, a copy of {numbers * BYTES / 1e9:.2f} GB")
+print(f"{NEW / (ROWS + NEW):.4%} of it is new")
 print(
     f"with gradients and AdamW's two moments in fp32: {numbers * 12 / 1e9:.1f} GB more; eight rows need {NEW * WIDTH:,}"
 )
