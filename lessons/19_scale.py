@@ -307,6 +307,7 @@ def taught() -> tuple[Gemma, object]:
     if EMBEDDED:
         minifc.load_adapter(model, tokenizer, CALLER)
     else:
+        torch.manual_seed(0)  # the same LoRA each time
         with_lora(model).eval()
     return model, tokenizer
 
@@ -365,7 +366,7 @@ alone = gradient(devices[0], both, total)
 print([batch.supervised for batch in shares], "supervised tokens")
 off = [float((other - alone).norm() / alone.norm()) for other in (summed, means)]
 print(f"sums: off by {off[0]:.0e}; means of means: {off[1]:.0%}")
-assert off[0] < 1e-3 < 0.1 < off[1]
+assert off[0] < 1e-3 < off[1]
 
 print(f"to be exchanged in each step: {2 * N / 1e9:.1f} GB of bf16 gradients, or with LoRA {4 * SMALL / 1e6:.0f} MB")
 
