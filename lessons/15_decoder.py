@@ -117,7 +117,8 @@ def bytes_of(piece: str) -> bytes:
 
 
 written_by = {id_: bytes_of(piece) for piece, id_ in vocabulary.items() if id_ not in names}
-assert written_by == tokenizer.written()  # the package's own; control tokens write nothing
+if EMBEDDED:
+    assert written_by == tokenizer.written()  # the package's own; control tokens write nothing
 
 # %% [markdown]
 # To try all tokens one by one is slow: many begin alike, and we would ask the same question about `f`, `fi` and `find`
@@ -312,9 +313,9 @@ def walk(state: tuple, place: dict) -> list[int]:
 
 
 @cache
-def allowed(state: tuple) -> list[int]:
+def allowed(state: tuple) -> torch.Tensor:
     """The ids that may come next; the closing tag where the call is complete."""
-    return walk(state, trie) + ([CLOSE] if can_end(state) else [])
+    return torch.tensor(walk(state, trie) + ([CLOSE] if can_end(state) else []))
 
 
 def after_token(state: tuple, id_: int) -> tuple:
@@ -326,7 +327,7 @@ def after_token(state: tuple, id_: int) -> tuple:
 state = LANGUAGE
 for id_ in tokenizer.encode('\n{"name": "find'):
     state = after_token(state, id_)
-print({id_: tokenizer.decode([id_]) for id_ in allowed(state)})
+print({id_: tokenizer.decode([id_]) for id_ in allowed(state).tolist()})
 
 # %% [markdown]
 # ## The mask
@@ -336,7 +337,7 @@ print({id_: tokenizer.decode([id_]) for id_ in allowed(state)})
 
 
 # %%
-def pick(logits: torch.Tensor, ids: list[int]) -> int:
+def pick(logits: torch.Tensor, ids: torch.Tensor) -> int:
     masked = torch.full_like(logits, -torch.inf)
     masked[ids] = logits[ids]
     return int(masked.argmax())
@@ -489,7 +490,10 @@ print(f"{tokens} tokens, of which {tokens - asked} ({(tokens - asked) / tokens:.
 
 # %%
 torch.manual_seed(0)
-rolled = [write([OPEN], 60 + i % 40, ask=lambda unread: torch.randn(tokenizer.size))[0] for i in range(200)]
+rolled = [
+    write([OPEN], 60 + i % 40, ask=lambda unread: torch.randn(tokenizer.size))[0]
+    for i in range(200 if EMBEDDED else 20)
+]
 print(*(repr(tokenizer.decode(ids[:-1])) for ids in rolled[:3]), sep="\n")
 assert all(readable(ids) for ids in rolled)
 assert all(len(ids) <= 60 + i % 40 for i, ids in enumerate(rolled))
@@ -555,7 +559,7 @@ for ids in [*([*tokenizer.encode(text), CLOSE] for text in texts), *(ids for ids
     state, grammar = LANGUAGE, minifc.Grammar(TOOLS, tokenizer)
     grammar.advance(OPEN)
     for id_ in ids:
-        assert set(grammar.allowed().nonzero()[:, 0].tolist()) == set(allowed(state)), tokenizer.decode([id_])
+        assert set(grammar.allowed().nonzero()[:, 0].tolist()) == set(allowed(state).tolist()), tokenizer.decode([id_])
         assert grammar.forced() == forced(state)
         grammar.advance(id_)
         state = after_token(state, id_) if id_ != CLOSE else EMPTY
