@@ -193,10 +193,10 @@ class Pages:
         for path in sorted(self.sources):
             text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
             kind = LANGUAGES.get(path.suffix, "text")
-            self.write(self.source(path), "---\nsearch: {exclude: true}\n---", f"# {name}", fenced(text, f".{kind}"))
+            self.write(self.source(path), "---\nsearch: {exclude: true}\n---", f"# `{name}`", fenced(text, f".{kind}"))
             first = re.match(r'"""(.+?)("""|\n)', text)
             if first and path.is_relative_to(ROOT / "minifc"):
-                listed.append(f"- [{name}]({os.path.relpath(self.source(path), 'source')}): {first[1]}")
+                listed.append(f"- [`{name}`]({os.path.relpath(self.source(path), 'source')}): {first[1]}")
         self.write(
             "source/index.md", "# The package", "The files of minifc, as they introduce themselves.", "\n".join(listed)
         )
