@@ -28,7 +28,8 @@ Kind = Literal["model", "dataset"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model or data set came from: its name and path, and for a repository of the hub its commit."""
+    """Where a model or data set came from: its name and path, and for a repository of the hub its commit,
+    which then stands in the name too: owner/name@commit."""
 
     name: str
     path: Path
@@ -61,6 +62,14 @@ def find_data(name: str) -> Source:
     raise DataError(f"{name}: no such file, and no hub id of a data set")
 
 
+def split_revision(name: str) -> tuple[str, str]:
+    """A name, and the revision that a hub id asks for, "" if none; a folder's name is not split."""
+    match = _ID.fullmatch(name)
+    if match is None or Path(name).is_dir():
+        return name, ""
+    return match["repo"], match["revision"] or ""
+
+
 def _from_hub(name: str, kind: Kind) -> Source | None:
     """The repository of that name, downloaded if need be; None if it is no hub id."""
     match = _ID.fullmatch(name)
@@ -78,11 +87,11 @@ def _from_hub(name: str, kind: Kind) -> Source | None:
             raise HubError(f"{folder}: holds the {downloaded['kind']} of that name, not a {kind}; move it away first")
         if revision not in (downloaded["revision"], downloaded["commit"]):
             raise HubError(f"{folder}: holds revision {downloaded['revision']}, not {revision}; move it away first")
-        return Source(repo, folder, downloaded["commit"])
+        return Source(f"{repo}@{downloaded['commit']}", folder, downloaded["commit"])
     commit = _download(repo, revision, kind, folder)
     written = {"repo": repo, "kind": kind, "revision": revision, "commit": commit}
     write_text(record, json.dumps(written, indent=1) + "\n")
-    return Source(repo, folder, commit)
+    return Source(f"{repo}@{commit}", folder, commit)
 
 
 def _download(repo: str, revision: str, kind: Kind, folder: Path) -> str:

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from minifc.bench import __main__ as bench
-from minifc.bench import held_out
+from minifc.bench import grammar, held_out
+from minifc.hub import TINY, find_model
+from minifc.text.calls import TAGS, Call
+from minifc.text.tokenizer import load_tokenizer
 from minifc.train import RECIPES
 
 
@@ -37,3 +41,23 @@ def test_the_worst_figure_is_quoted() -> None:
 
     worst = held_out.worst_of([result(97, 1, 4), result(95, 3, 0)])
     assert [share.count for share in worst] == [95, 3, 4]
+
+
+@pytest.mark.parametrize("make", grammar.ENGINES, ids=lambda make: make.name)
+def test_every_engine_is_held_to_the_same_calls(make) -> None:
+    """References inside a tool and objects that take no unknown property, as Grammar reads them."""
+    tokenizer = load_tokenizer(find_model(TINY).path)
+    tokenizer.add_tokens([tag for tag in TAGS if tag not in tokenizer.control])
+    point = {"type": "object", "properties": {"x": {"type": "integer"}, "next": {"$ref": "#/$defs/point"}}}
+    route = {"type": "object", "properties": {"start": {"$ref": "#/$defs/point"}}, "$defs": {"point": point}}
+    tools = [{"name": "draw", "parameters": route}, {"name": "stop", "parameters": {"type": "object"}}]  # any argument
+    right = [Call("draw", {"start": {"x": 1, "next": {"x": 2}}}), Call("stop", {"now": True})]
+    wrong = [Call("draw", {"start": {"x": 1, "next": {"y": 2}}}), Call("draw", {"x": 1})]
+    pytest.importorskip(make.name)
+    engine = make(tokenizer)
+    grammar._follow(engine, (tools, right), tokenizer, torch.zeros(1, tokenizer.size))
+    assert engine.times.refused == []
+    for call in wrong:
+        engine.times.refused.clear()
+        grammar._follow(engine, (tools, [call]), tokenizer, torch.zeros(1, tokenizer.size))
+        assert len(engine.times.refused) == 1, call

@@ -213,7 +213,7 @@ class XGrammar:
     def compile(self, tools: Tools) -> None:
         try:
             self.compiled = self.compiler.compile_json_schema(
-                write_json(calls_schema(tools)), any_whitespace=False, separators=(", ", ": ")
+                write_json(calls_schema(tools)), any_whitespace=False, separators=(", ", ": "), strict_mode=False
             )
         except RuntimeError as error:
             raise ValueError(str(error)) from None
@@ -240,17 +240,43 @@ def _not_installed() -> OptionError:
 
 
 def calls_schema(tools: Tools) -> dict[str, Any]:
-    """The JSON schema of a call of one of the tools."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool["name"]}, "arguments": tool.get("parameters", {})},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    """The JSON schema of a call of one of the tools, which allows what `Grammar` allows.
+
+    Tools' arguments stand under $defs, so that references inside one still lead to the same place.
+    """
+    calls, arguments = [], {}
+    for number, tool in enumerate(tools):
+        place = f"#/$defs/{number}"
+        arguments[str(number)] = _closed(tool.get("parameters") or {"type": "object"}, place)
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool["name"]}, "arguments": {"$ref": place}},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    return (calls[0] if len(calls) == 1 else {"anyOf": calls}) | {"$defs": arguments}
+
+
+def _closed(schema: Any, place: str) -> Any:
+    """A schema moved to `place`; an object that lists properties takes no others, unless it says so."""
+    if not isinstance(schema, dict):
+        return schema
+    closed = dict(schema)
+    for keyword in ("properties", "$defs", "definitions"):
+        if keyword in schema:
+            closed[keyword] = {name: _closed(part, place) for name, part in schema[keyword].items()}
+    for keyword in ("items", "additionalProperties"):
+        if keyword in schema:
+            closed[keyword] = _closed(schema[keyword], place)
+    if "anyOf" in schema:
+        closed["anyOf"] = [_closed(part, place) for part in schema["anyOf"]]
+    if "$ref" in schema:
+        closed["$ref"] = place + schema["$ref"].removeprefix("#")
+    if schema.get("properties"):
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 ENGINES: list[Callable[[Tokenizer], Engine]] = [Ours, LLGuidance, XGrammar]

@@ -2,11 +2,15 @@
 
 adapter_config.json          what was trained: rank, alpha, targets, token ids
 adapter_model.safetensors    the trained numbers
+minifc.json                  what PEFT has no field for: the turn format, and a digest of the base model
 tokenizer files              with the new tokens, so that the folder stands on its own
 """
 
+import hashlib
 import json
+import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,11 +25,13 @@ from torch import Tensor, nn
 from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
+from minifc.hub import split_revision
+from minifc.text.template import ROLE_NAMES, Format, stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
-from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers, names
+from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers, names, plain_vocabulary
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "minifc.json"
 _PREFIX = "base_model.model."
 _ROWS = f"{TABLE}.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
 # Fields of PEFT's config that do not change what is computed, or that minifc reads. Any other one means
@@ -53,9 +59,13 @@ def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
     return tensors
 
 
-def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: str = "") -> int:
-    """Write the adapter and its tokenizer, whole or not at all. `base` names the model it belongs to.
+def save_adapter(
+    model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: str = "", format: Format | None = None
+) -> int:
+    """Write the adapter and its tokenizer, whole or not at all.
 
+    base: the model it belongs to, a folder, or a repository of the hub as name or name@revision.
+    format: of the turns it was trained on.
     Returns the size of the weights in bytes. Raises OptionError if there is nothing to save.
     """
     layers = dict(lora_layers(model))
@@ -68,10 +78,12 @@ def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: s
     ranks = {name: layer.r for name, layer in layers.items()}
     alphas = {name: layer.alpha for name, layer in layers.items()}
     r, alpha = _most_common(ranks), _most_common(alphas)
+    base, revision = split_revision(base)
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
+        "revision": revision or None,
         "r": r,
         "lora_alpha": alpha,
         "rank_pattern": {name: own for name, own in ranks.items() if own != r},
@@ -87,7 +99,9 @@ def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: s
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model).items()}
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        record = {"format": format, "base": base_digest(model)}
+        for name, data in ((CONFIG, config), (RECORD, record)):
+            (temporary / name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(temporary)
     return sum(tensor.nbytes for tensor in tensors.values())
 
@@ -95,10 +109,11 @@ def save_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path, base: s
 def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None:
     """Put a saved adapter onto its base model and teach the tokenizer its tokens. Nothing needs resizing first.
 
-    Raises CheckpointError for a folder that is incomplete or belongs to another model; the model is then untouched.
+    Raises CheckpointError for a folder that is incomplete or does not fit the model; the model is then untouched.
+    Where it fits but was trained on other weights, one line on standard error says so.
     """
     folder = Path(folder)
-    config = _read_config(folder / CONFIG)
+    config, record = _read_config(folder / CONFIG), _read_record(folder)
     tensors = _read_tensors(folder / WEIGHTS)
     vocabulary = model.model.embed_tokens
     if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
@@ -108,7 +123,7 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
 
     if rows is not None:
         try:
-            tokenizer.register(_token_names(folder, ids))
+            tokenizer.register(_token_names(folder, ids, tokenizer))
         except TokenizerError as error:
             raise CheckpointError(f"{folder}: {error}; the adapter belongs to another model") from None
         extend(model, ids, rows)
@@ -118,6 +133,13 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
         for matrix, parameter in layer.matrices().items():
             parameter.data.copy_(tensors[f"{name}.{matrix}"])
     freeze(model)
+    # Half precision holds too little of small numbers for the digest to be the same.
+    if record.get("base") not in (None, base_digest(model)) and vocabulary.weight.dtype != torch.float16:
+        made_for = config.get("base_model_name_or_path") or "a model without a name"
+        print(f"warning: {folder}: trained on other weights than these, on {made_for}", file=sys.stderr)
+    # Turns of either format end in one of these; a base model, which never chatted, lists <eos> alone.
+    stops = tuple(dict.fromkeys((*model.config.eos_token_id, *stop_ids(tokenizer))))
+    model.config = replace(model.config, eos_token_id=stops)
 
 
 def merge(model: Gemma) -> None:
@@ -125,6 +147,34 @@ def merge(model: Gemma) -> None:
     fold_lora(model)
     fold_vocabulary(model)
     model.config = replace(model.config, vocab_size=model.model.embed_tokens.size)
+
+
+def adapter_format(folder: str | Path) -> Format | None:
+    """The turn format that a saved adapter was trained on; None if that was not recorded."""
+    format: Format | None = _read_record(Path(folder)).get("format")
+    return format
+
+
+@torch.no_grad()
+def base_digest(model: Gemma) -> str:
+    """Tells the base model under an adapter from others of its shape, in whatever precision it was loaded.
+
+    All norms and the rows of the first ids, the turn markers among them, are different in a model trained further.
+    """
+    norms = [parameter for name, parameter in model.named_parameters() if "norm" in name]
+    digest = hashlib.sha256()
+    for weight in (plain_vocabulary(model.model.embed_tokens).weight[:256], *norms):
+        digest.update(bytes(weight.to("cpu", torch.bfloat16).flatten().view(torch.uint8).tolist()))
+    return digest.hexdigest()
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What minifc wrote beside PEFT's files; PEFT's own adapters have no such file."""
+    path = folder / RECORD
+    record = read_json(path, CheckpointError) if path.is_file() else {}
+    if not isinstance(record, dict) or record.get("format") not in (None, *ROLE_NAMES):
+        raise CheckpointError(f"{path}: not what minifc wrote there; delete it to go on without it")
+    return record
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -146,6 +196,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     for field, kinds in _KINDS.items():
         if not isinstance(config.get(field), kinds):
             raise CheckpointError(f"{path}: {field} is {config.get(field)!r}, not a {kinds[0].__name__}")
+    if not 0 <= config["lora_dropout"] <= 1:
+        raise CheckpointError(f"{path}: lora_dropout is {config['lora_dropout']!r}, not between 0 and 1")
     for field in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(field) or {}
         numbers = _KINDS["r" if field == "rank_pattern" else "lora_alpha"]
@@ -153,6 +205,10 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: {field} is not an object of names with numbers")
         if odd := [key for key in patterns if not re.fullmatch(r"\^?[\w.]+", key)]:
             raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name, which minifc matches")
+        number = "r" if field == "rank_pattern" else "lora_alpha"
+        for value in (config[number], *patterns.values()):
+            if isinstance(value, bool) or not math.isfinite(value) or (number == "r" and value < 1):
+                raise CheckpointError(f"{path}: {number} or {field} is {value!r}, which is none of LoRA's")
     for field, value in config.items():
         if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):
             raise CheckpointError(f"{path}: {field}={value!r} is not something minifc can run")
@@ -214,7 +270,11 @@ def _token_ids(config: dict[str, Any], folder: Path) -> list[int]:
         if set(indices) != {"embed_tokens"}:
             raise CheckpointError(f"{folder}: trained rows of {sorted(indices)}; minifc knows only embed_tokens")
         indices = indices["embed_tokens"]
-    if not isinstance(indices, list) or not all(isinstance(id_, int) and id_ >= 0 for id_ in indices):
+    if (
+        not isinstance(indices, list)
+        or not all(type(id_) is int and id_ >= 0 for id_ in indices)
+        or len(set(indices)) < len(indices)
+    ):
         raise CheckpointError(f"{folder}: trainable_token_indices are not a list of token ids")
     return indices
 
@@ -264,10 +324,14 @@ def _check(
     return layers
 
 
-def _token_names(folder: Path, ids: list[int]) -> dict[str, int]:
-    """The names of the adapter's tokens, from the tokenizer beside it."""
-    added = read_added_tokens(folder) or load_tokenizer(folder).control
+def _token_names(folder: Path, ids: list[int], tokenizer: Tokenizer) -> dict[str, int]:
+    """The names of the adapter's new tokens, from the tokenizer beside it. An id that `tokenizer` has may be of
+    ordinary text, whose row was trained: it keeps its name.
+    """
+    added = read_added_tokens(folder)
+    if not added and (max(ids) >= tokenizer.size or any(folder.glob("tokenizer.*"))):
+        added = dict(load_tokenizer(folder).control.items() - tokenizer.control.items())
     names = {id_: name for name, id_ in added.items()}
-    if unnamed := [id_ for id_ in ids if id_ not in names]:
+    if unnamed := [id_ for id_ in ids if id_ >= tokenizer.size and id_ not in names]:
         raise CheckpointError(f"{folder}: the tokenizer beside the adapter does not name token {unnamed[0]}")
-    return {names[id_]: id_ for id_ in ids}
+    return {names[id_]: id_ for id_ in ids if id_ in names}

@@ -16,7 +16,7 @@ import llguidance
 import pytest
 import torch
 from llguidance import LLMatcher
-from random_schemas import Judge, closed, random_tool, write
+from random_schemas import Judge, random_tool, write
 
 from minifc.bench.grammar import ONE_FORM, Wrapped, calls_schema
 from minifc.calling.grammar import Grammar
@@ -41,10 +41,7 @@ class Both:
 
     def matcher(self, tool: dict[str, Any]) -> LLMatcher:
         """Theirs, for a call of this tool."""
-        schema = closed(tool["parameters"])
-        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # referred to from the root
-        whole = calls_schema([tool | {"parameters": schema}]) | definitions
-        grammar = LLMatcher.grammar_from_json_schema(whole, overrides=ONE_FORM)
+        grammar = LLMatcher.grammar_from_json_schema(calls_schema([tool]), overrides=ONE_FORM)
         return LLMatcher(self.theirs, grammar, log_level=0)
 
     def mask(self, matcher: LLMatcher) -> torch.Tensor:

@@ -28,7 +28,7 @@ def cells(lesson: str) -> list[tuple[bool, str]]:
 
 def stated(prose: str) -> set[str]:
     """The numbers of two digits or more that a text states, without those in links, formulas and headings."""
-    prose = re.sub(r"\[[^\]]*\](?:\([^)]*\))?|\$[^$]*\$|^#.*$|lessons? \d+", " ", prose, flags=re.M | re.I)
+    prose = re.sub(r"\[[^\]]*\](?:\([^)]*\))?|\$[^$]*\$|^#.*$|lessons?(?:\.check)? \d+", " ", prose, flags=re.M | re.I)
     return {number.rstrip(",.").replace(",", "") for number in NUMBER.findall(prose) if len(number) > 1}
 
 

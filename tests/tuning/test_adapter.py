@@ -18,7 +18,7 @@ from minifc.gemma.checkpoint import load_model, save_model
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning import adapter as adapter_module
-from minifc.tuning.adapter import load_adapter, merge, save_adapter
+from minifc.tuning.adapter import adapter_format, load_adapter, merge, save_adapter
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, LoraLinear, add_lora, lora_layers
 from minifc.tuning.vocab import ExtendedVocabulary, add_tokens
 
@@ -126,6 +126,18 @@ def test_the_config_says_what_peft_needs(tune: Callable[..., Tuned], tmp_path: P
     assert config["trainable_token_indices"] == {"embed_tokens": tuned.ids}
 
 
+def test_the_revision_of_the_base_and_the_format_are_kept(tuned: Tuned, tmp_path: Path) -> None:
+    """The revision in PEFT's own field, from which AutoPeftModelForCausalLM takes it."""
+    save_adapter(tuned.model, tuned.tokenizer, tmp_path / "adapter", "google/gemma-2-2b-it@0123abc", "course")
+    config = LoraConfig.from_pretrained(tmp_path / "adapter")
+    assert (config.base_model_name_or_path, config.revision) == ("google/gemma-2-2b-it", "0123abc")
+    assert adapter_format(tmp_path / "adapter") == "course"
+    save_adapter(tuned.model, tuned.tokenizer, tmp_path / "adapter", str(tmp_path))
+    config = LoraConfig.from_pretrained(tmp_path / "adapter")
+    assert (config.base_model_name_or_path, config.revision) == (str(tmp_path), None)
+    assert adapter_format(tmp_path / "adapter") is None
+
+
 def test_a_model_without_lora_has_nothing_to_save(talker: Gemma, tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no LoRA"):
         save_adapter(talker, tokenizer, tmp_path / "adapter")
@@ -204,6 +216,34 @@ def test_loading_keeps_a_model_in_evaluation_mode(
     save_adapter(tuned.model, tuned.tokenizer, tmp_path / "adapter")
     load_adapter(talker, tokenizer, tmp_path / "adapter")
     assert torch.equal(logits_of(talker, tuned.text()), tuned.logits())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_other_weights_of_the_same_shape_are_a_warning(
+    fresh: Fresh, tokenizer: Tokenizer, tiny: Path, saved: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    """As of gemma-2-2b and gemma-2-2b-it. Their names may differ or not: folders are renamed."""
+    load_adapter(fresh(vocab_size=tokenizer.size).to(dtype), load_tokenizer(tiny), saved)
+    assert capsys.readouterr().err == ""
+    load_adapter(fresh(vocab_size=tokenizer.size, seed=2).to(dtype), tokenizer, saved)
+    printed = capsys.readouterr().err
+    if dtype == torch.float16:
+        assert not printed
+    else:
+        assert printed == f"warning: {saved}: trained on other weights than these, on a model without a name\n"
+
+
+def test_a_model_with_an_adapter_stops_at_the_end_of_a_turn(
+    talker: Gemma, tokenizer: Tokenizer, saved: Path, tmp_path: Path
+) -> None:
+    """A base model knows <eos> alone, and would talk on after its turn."""
+    assert talker.config.eos_token_id == (1,)
+    load_adapter(talker, tokenizer, saved)
+    assert talker.config.eos_token_id == (1, tokenizer.end_of_turn_id)
+    merge(talker)
+    save_model(talker, tokenizer, tmp_path / "merged")
+    generation = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [1, tokenizer.end_of_turn_id]
 
 
 def test_a_loaded_adapter_can_be_trained_on(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
@@ -327,6 +367,27 @@ def test_pefts_adapter_loads_with_the_same_logits(
     peft = peft_adapter(hf, tmp_path / "adapter", **options)
     load_adapter(model, tokenizer, tmp_path / "adapter")
     assert near(logits_of(model.eval(), ids), logits_of(peft, ids))
+
+
+@pytest.mark.parametrize("tokenizer_beside", [False, True])
+def test_trained_rows_of_ordinary_tokens_load(
+    base: Gemma2ForCausalLM,
+    talker: Gemma,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    near: Near,
+    tokenizer_beside: bool,
+) -> None:
+    """PEFT trains any row: here of two pieces of text and of a turn marker, which keep their names."""
+    rows = [300, tokenizer.end_of_turn_id, 301]
+    peft = peft_adapter(base, tmp_path / "adapter", trainable_token_indices={"embed_tokens": rows})
+    if tokenizer_beside:
+        tokenizer.save(tmp_path / "adapter")
+    control = dict(tokenizer.control)
+    load_adapter(talker, tokenizer, tmp_path / "adapter")
+    assert tokenizer.control == control
+    ids = torch.tensor([[5, *rows, 9, 10]])
+    assert near(logits_of(talker.eval(), ids), logits_of(peft, ids))
 
 
 @pytest.fixture
@@ -459,6 +520,11 @@ def test_a_field_that_changes_the_computation_is_refused_by_name(
         ("trainable_token_indices", 5),
         ("trainable_token_indices", {"embed_tokens": ["<think>"]}),
         ("trainable_token_indices", {"embed_tokens": [-1]}),
+        ("trainable_token_indices", {"embed_tokens": [5, 5, 5]}),
+        ("lora_dropout", 1.5),
+        ("lora_alpha", float("nan")),
+        ("alpha_pattern", {"q_proj": float("inf")}),
+        ("rank_pattern", {"q_proj": 0}),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_refused_by_name(
@@ -466,6 +532,17 @@ def test_a_field_of_the_wrong_kind_is_refused_by_name(
 ) -> None:
     edit(saved, **{field: value})
     assert_refused(talker, tokenizer, saved, field)
+
+
+def test_a_rank_of_nothing_is_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
+    edit(saved, r=0, rank_pattern={"_proj": 4})
+    assert_refused(talker, tokenizer, saved, "r or rank_pattern is 0")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"format": "chatml"}', "{"])
+def test_a_damaged_record_is_named(talker: Gemma, tokenizer: Tokenizer, saved: Path, text: str) -> None:
+    (saved / "minifc.json").write_text(text)
+    assert_refused(talker, tokenizer, saved, r"minifc\.json")
 
 
 def test_adapters_of_another_method_are_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
