@@ -88,6 +88,7 @@ def execute(name: str, notebook: NotebookNode) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
         config=Config(KernelManager={"transport_encryption": "required"}),
+        extra_arguments=["--ZMQInteractiveShell.ast_node_interactivity=none"],  # only what is printed, as in a script
     )
     try:
         client.execute()
@@ -160,7 +161,8 @@ class Pages:
         if picture := data.get("image/png"):
             (self.folder / f"pictures/{name}.png").write_bytes(base64.b64decode(picture))
             alt = html.escape(output.metadata["image/png"]["alt"])
-            return f'<figure><img src="pictures/{name}.png" alt="{alt}"></figure>'
+            # A link to itself: on a phone, a picture with two halves is small.
+            return f'<figure><a href="pictures/{name}.png"><img src="pictures/{name}.png" alt="{alt}"></a></figure>'
         if output.get("name") == "stderr":  # progress bars
             return ""
         text = output.get("text") or data["text/plain"]
