@@ -88,6 +88,7 @@ def execute(name: str, notebook: NotebookNode) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
         config=Config(KernelManager={"transport_encryption": "required"}),
+        extra_arguments=["--ZMQInteractiveShell.ast_node_interactivity=none"],  # only what is printed, as in a script
     )
     try:
         client.execute()
@@ -160,7 +161,8 @@ class Pages:
         if picture := data.get("image/png"):
             (self.folder / f"pictures/{name}.png").write_bytes(base64.b64decode(picture))
             alt = html.escape(output.metadata["image/png"]["alt"])
-            return f'<figure><img src="pictures/{name}.png" alt="{alt}"></figure>'
+            # A link to itself: on a phone, a picture with two halves is small.
+            return f'<figure><a href="pictures/{name}.png"><img src="pictures/{name}.png" alt="{alt}"></a></figure>'
         if output.get("name") == "stderr":  # progress bars
             return ""
         text = output.get("text") or data["text/plain"]
@@ -193,10 +195,10 @@ class Pages:
         for path in sorted(self.sources):
             text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
             kind = LANGUAGES.get(path.suffix, "text")
-            self.write(self.source(path), "---\nsearch: {exclude: true}\n---", f"# {name}", fenced(text, f".{kind}"))
+            self.write(self.source(path), "---\nsearch: {exclude: true}\n---", f"# `{name}`", fenced(text, f".{kind}"))
             first = re.match(r'"""(.+?)("""|\n)', text)
             if first and path.is_relative_to(ROOT / "minifc"):
-                listed.append(f"- [{name}]({os.path.relpath(self.source(path), 'source')}): {first[1]}")
+                listed.append(f"- [`{name}`]({os.path.relpath(self.source(path), 'source')}): {first[1]}")
         self.write(
             "source/index.md", "# The package", "The files of minifc, as they introduce themselves.", "\n".join(listed)
         )
