@@ -157,7 +157,7 @@ Stack: TypeAlias = "tuple[Item, Stack] | None"  # None: nothing is left to write
 class State:
     """What may be written next, and where it leads."""
 
-    __slots__ = ("_ending", "_moves", "automaton", "stacks")
+    __slots__ = ("__weakref__", "_ending", "_moves", "automaton", "stacks")
 
     def __init__(self, automaton: "Automaton", stacks: frozenset[Stack]) -> None:
         self.automaton, self.stacks = automaton, stacks

@@ -32,7 +32,8 @@ class _Vocabulary:
 
     written: dict[int, bytes]
     trie: Trie
-    masks: "dict[State, _Mask]" = field(default_factory=dict)
+    # As long as their grammars: states of many sets of tools, kept alive, make the garbage collector pause for long.
+    masks: "WeakKeyDictionary[State, _Mask]" = field(default_factory=WeakKeyDictionary)
 
 
 @dataclass
