@@ -154,7 +154,7 @@ def test_07_no_bfloat16_is_said_and_half_precision_norms_do_not_overflow(
     # without: pick_dtype returning the stored dtype; RMSNorm without .float()
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert pick_dtype("auto", torch.bfloat16, torch.device("cuda")) == torch.float32
-    assert "no bfloat16" in capsys.readouterr().out
+    assert "no bfloat16" in capsys.readouterr().err
     norm = RMSNorm(8, 1e-6).half()
     normed = norm(torch.full((1, 8), 1000.0, dtype=torch.float16))
     assert torch.allclose(normed, torch.ones_like(normed), atol=1e-2)
