@@ -7,6 +7,7 @@ anything from the network. The search needs a server: `python -m http.server -d 
 import argparse
 import base64
 import html
+import logging
 import os
 import re
 import shutil
@@ -212,6 +213,7 @@ def fenced(text: str, kind: str) -> str:
 
 def make_site(pages: Path, site: Path, names: Sequence[str]) -> None:
     """Let MkDocs make the site; what it warns of, a broken link for instance, is an error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     folders = {"docs_dir": str(pages), "site_dir": str(site)}
     config = load_config(
         str(HERE / "pages/mkdocs.yml"), nav=contents(names), strict=True, use_directory_urls=False, **folders
