@@ -347,8 +347,8 @@ def one_head(attention: Attention, x: torch.Tensor, head: int) -> torch.Tensor:
         past = range(max(0, now - window + 1), now + 1)
         asking = turned(q[now], now) / math.sqrt(config.query_pre_attn_scalar)
         score = [cap * math.tanh(float(asking @ k[then]) / cap) for then in past]
-        share = [math.exp(s - max(score)) for s in score]
-        home.append(sum(part_ / sum(share) * v[then] for part_, then in zip(share, past, strict=True)))
+        share = torch.tensor(score).softmax(0)
+        home.append(sum(weight * v[then] for weight, then in zip(share, past, strict=True)))
     return torch.stack(home)
 
 

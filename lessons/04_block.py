@@ -216,7 +216,8 @@ with changed(last, 100, 99):  # a gain is 1 + w, and 1 + (100 w + 99) is a hundr
 print(f"a hundred times louder {wild.abs().max():.2f}; {(wild.abs() > 29).float().mean():.0%} of all are beyond 29")
 assert wild.abs().max() <= limit == 30
 assert wild.max() - wild.min() <= 60
-assert (wild.abs() > 29).float().mean() > 0.5
+if EMBEDDED:
+    assert (wild.abs() > 29).float().mean() > 0.5
 assert wild[-1].max() - wild[-1][logits.argmax()] < 1e-3  # what was likeliest is still at the top, beside others
 
 # %% [markdown]
@@ -307,7 +308,7 @@ if EMBEDDED:
 
 # %%
 long = " ".join(["one two three"] * 30)
-for text in ("Hello.", record, long):
+for text in ("Hello.", record, *([long] if EMBEDDED else [])):  # the long one takes its time on a large model
     some = tokenizer.encode(text, add_bos=True)
     difference = apart(gemma(some), model(torch.tensor([some]))[0])
     print(f"{len(some):>4} tokens: largest difference {difference:.0e} of the largest logit")

@@ -2,23 +2,24 @@
 
 Counts rows, tokens and what of them is learned from, names the longest conversation, tags that are
 no tokens, and tokens that never occur, and lists the rows that cannot be read. `--row` shows one
-conversation as the model will see it, with the tokens it learns from between marks.
+conversation as the model will see it, with the tokens it learns from between marks. `--format`, `--calls`
+and `--learn` are those of `minifc.train`: with `--format course --calls verbatim --learn all`, its `--recipe course`.
 """
 
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minifc.cli import Parser, run_command
-from minifc.errors import DataError, MinifcError, OptionError
+from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.report import text_table
 from minifc.text.calls import TAGS, parse_calls
-from minifc.text.template import Format, Rendered, render, unknown_tags, used_tags
+from minifc.text.template import Format, Rendered, render, spelled_tags, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.data import Conversation, read_conversation, read_rows
+from minifc.tuning.data import Conversation, read_conversation, read_rows, with_canonical_calls
 
 LEARNED, END_LEARNED = "\u27ea", "\u27eb"  # ⟪ and ⟫
 SHOWN = 10  # rows named before the rest are counted
@@ -32,7 +33,9 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     tags: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    spelled: Counter[str] = field(default_factory=Counter)
     calls: int = 0
+    unreadable: int = 0  # turns whose calls cannot be read, and which are learned from all the same
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,6 +43,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
     parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
     parser.add_argument("--format", choices=["gemma", "course"], default="gemma", help="whose turns (%(default)s)")
+    parser.add_argument(
+        "--calls", choices=["canonical", "verbatim"], default="canonical",
+        help="calls in the data's own text: as minifc writes them, or as they are (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--learn", choices=["model", "all"], default="model",
+        help="what is learned from: the model's turns, or every token (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--length", type=int, default=2048, help="tokens in a row of training (%(default)s)")
     parser.add_argument("--row", type=int, help="show this conversation, counting from 1")
     args = parser.parse(argv)
@@ -52,33 +63,44 @@ def main(argv: Sequence[str]) -> None:
         if not 1 <= args.row <= len(rows):
             raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")
         rows = rows[args.row - 1 : args.row]
-    findings = examine(rows, tokenizer, args.format)
+    findings = examine(rows, tokenizer, args.format, args.calls == "canonical")
     if args.row is not None:
         if findings.faults:
             raise DataError(findings.faults[0])
         (rendered,) = findings.rendered.values()
+        if args.learn == "all":
+            rendered = replace(rendered, mask=[True] * len(rendered.ids))
         print(marked(rendered, tokenizer, sys.stdout.isatty()))
     else:
-        print(text_table([["data", args.data], *summary(findings, len(rows), args.length)]))
+        print(text_table([["data", args.data], *summary(findings, len(rows), args.length, args.learn == "all")]))
         for fault in findings.faults[:SHOWN]:
             print(f"cannot be learned from: {fault}")
         if len(findings.faults) > SHOWN:
             print(f"... and {len(findings.faults) - SHOWN} more")
 
 
-def examine(rows: Sequence[tuple[str, object]], tokenizer: Tokenizer, format: Format) -> Findings:
-    """Read every row, register the tags that occur with the tokenizer, and render what can be rendered."""
+def examine(
+    rows: Sequence[tuple[str, object]], tokenizer: Tokenizer, format: Format, canonical: bool = True
+) -> Findings:
+    """Read every row, register the tags that occur with the tokenizer, and render what can be rendered.
+
+    canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then a fault.
+    """
     findings = Findings()
     conversations: list[Conversation] = []
     for source, row in rows:
         try:
             conversation = read_conversation(row, source)
+            if canonical:
+                conversation = with_canonical_calls(conversation)
             findings.tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim)
         except MinifcError as error:
             findings.faults.append(named(error, source))
             continue
         if conversation.verbatim:
             findings.unknown += unknown_tags(conversation.messages)
+        else:
+            findings.spelled += spelled_tags(conversation.messages)
         conversations.append(conversation)
     tokenizer.add_tokens([tag for tag in TAGS if findings.tags[tag] and tag not in tokenizer.control])
     for conversation in conversations:
@@ -88,11 +110,15 @@ def examine(rows: Sequence[tuple[str, object]], tokenizer: Tokenizer, format: Fo
             )
             if not any(rendered.mask):
                 raise DataError("nothing to learn from; no turn is the model's")
-            findings.calls += sum(len(parse_calls(turn, tokenizer)) for turn in learned_turns(rendered))
         except MinifcError as error:
             findings.faults.append(named(error, conversation.source))
             continue
         findings.rendered[conversation.source] = rendered
+        for turn in learned_turns(rendered):
+            try:
+                findings.calls += len(parse_calls(turn, tokenizer))
+            except CallError:
+                findings.unreadable += 1
     return findings
 
 
@@ -114,11 +140,11 @@ def learned_turns(rendered: Rendered) -> Iterator[list[int]]:
         yield turn
 
 
-def summary(findings: Findings, rows: int, length: int) -> list[list[str]]:
+def summary(findings: Findings, rows: int, length: int, every_token: bool) -> list[list[str]]:
     """A line per finding."""
     sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
-    learned = sum(sum(rendered.mask) for rendered in findings.rendered.values())
     total = sum(sizes.values())
+    learned = total if every_token else sum(sum(rendered.mask) for rendered in findings.rendered.values())
     lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.faults):,}"]]
     if sizes:
         longest = max(sizes, key=sizes.__getitem__)
@@ -130,10 +156,15 @@ def summary(findings: Findings, rows: int, length: int) -> list[list[str]]:
             ["longest conversation", f"{sizes[longest]:,} tokens ({longest})"],
             [f"longer than --length {length}", f"{long:,}, which training leaves out"],
             ["calls", f"{findings.calls:,}"],
+            ["turns whose calls cannot be read", f"{findings.unreadable:,}"],
         ]
     lines.append(["tags that become tokens", " ".join(f"{tag} {n:,}" for tag, n in findings.tags.items()) or "none"])
     lines.append(["tags that never occur", " ".join(tag for tag in TAGS if not findings.tags[tag]) or "none"])
-    lines.append(["tags that stay text", " ".join(f"{tag} {n:,}" for tag, n in findings.unknown.items()) or "none"])
+    text = findings.unknown + findings.spelled
+    lines.append(["tags that stay text", " ".join(f"{tag} {n:,}" for tag, n in text.items()) or "none"])
+    if findings.spelled:
+        lines.append(["", "the model's text spells tags of ours, which in structured rows is data: give the calls"])
+        lines.append(["", "as tool_calls, or the messages as conversations without tools, whose tags count"])
     return lines
 
 

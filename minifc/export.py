@@ -2,7 +2,8 @@
 
 Merges LoRA and the new rows into the base model and writes what any tool reads: shards and index, config,
 tokenizer with the new tokens, our chat template as Jinja, and a model card. How much the logits change
-on the way to the stored precision is measured and printed.
+on the way to the stored precision is measured and printed. Only the vocabulary and one layer at a time are
+held in fp32.
 """
 
 import json
@@ -10,18 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minifc.cli import Parser, run_command
 from minifc.errors import CheckpointError, HubError, OptionError, first_line
 from minifc.files import read_json, whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.model import Gemma
-from minifc.hub import TINY, find_model
+from minifc.hub import TINY, find_model, split_revision
 from minifc.text.jinja import chat_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import CONFIG, load_adapter, merge
+from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter, merge
+from minifc.tuning.lora import fold_lora, plain_vocabulary
+from minifc.tuning.vocab import fold_vocabulary
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -32,37 +35,47 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder to write; one that is not empty is refused")
     parser.add_argument("--model", help="the base model, if it lies elsewhere than where it was trained")
     parser.add_argument("--dtype", choices=DTYPES, help="to store weights in (the base model's own)")
-    parser.add_argument("--format", choices=["gemma", "course"], help="of the chat template (the run's own, or gemma)")
+    parser.add_argument("--format", choices=["gemma", "course"], help="of the chat template (the run's own)")
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
     args = parser.parse(argv)
     if args.to.exists() and any(args.to.iterdir()):
         raise OptionError(f"--to {args.to}: not empty; name a new folder")
     adapter, base, format = read_run(args.run)
     base = args.model or base
+    if not base:
+        raise CheckpointError(f"{adapter / CONFIG}: does not name the base model; give --model")
     folder = find_model(base).path
     dtype = getattr(torch, args.dtype) if args.dtype else stored_dtype(folder)
-    export(folder, adapter, args.to, dtype, args.format or format, base)
+    format = args.format or format
+    if format is None:
+        print(f"{adapter}: does not say which turns it was trained on; the chat template writes gemma's (see --format)")
+    export(folder, adapter, args.to, dtype, format or "gemma", base)
     print(f"{args.to}: written; minifc.load_model and transformers' AutoModelForCausalLM read it")
     if args.push:
         push(args.to, args.push)
 
 
-def read_run(name: str) -> tuple[Path, str, Format]:
-    """A run's, or an adapter's, folder of the adapter, base model, and turn format."""
+def read_run(name: str) -> tuple[Path, str, Format | None]:
+    """A run's, or an adapter's, folder of the adapter; base model, "" if it names none; and turn format if known."""
     path = find_model(name).path
     adapter = path / "adapter" if (path / "adapter").is_dir() else path
-    format: Format = "gemma"
-    if adapter != path:
-        format = _format(path / "config.json")
     config = read_json(adapter / CONFIG, CheckpointError)
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if not base:
-        raise CheckpointError(f"{adapter / CONFIG}: does not name the base model; give --model")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{adapter / CONFIG}: holds a JSON {type(config).__name__}, not an object")
+    base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
+    if not isinstance(base, str):
+        raise CheckpointError(f"{adapter / CONFIG}: the base model's name is {base!r}, not a string")
+    if revision and not Path(base).is_dir():
+        base += f"@{revision}"
+    settings = adapter.with_name("config.json")
+    format = adapter_format(adapter)
+    if format is None and adapter.name == "adapter" and settings.is_file():
+        format = _format(settings)
     return adapter, base, format
 
 
 def _format(path: Path) -> Format:
-    """The turn format in a run's settings."""
+    """The turn format in a run's settings, for an adapter that does not have it itself."""
     settings = read_json(path, CheckpointError)
     run = settings.get("run") if isinstance(settings, dict) else None
     format = run.get("format") if isinstance(run, dict) else None
@@ -74,18 +87,49 @@ def _format(path: Path) -> Format:
 @torch.no_grad()
 def export(folder: Path, adapter: Path, to: Path, dtype: torch.dtype, format: Format, base: str) -> None:
     """Merge in fp32, measure, convert, and write everything or nothing."""
-    model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
     require_finite(model, folder)
     load_adapter(model, tokenizer, adapter)
     ids = torch.randint(0, tokenizer.size, (1, 64), generator=torch.Generator().manual_seed(0))
-    with_adapter = model(ids)
-    merge(model)
-    print(f"merged in float32: {_change(with_adapter, model(ids))}")
-    model.to(dtype)
+    plain_vocabulary(model.model.embed_tokens).float()
+    model.model.norm.float()
+    with_adapter = logits(model, ids)
+    fold_vocabulary(model)
+    print(f"merged in float32: {_change(with_adapter, logits(model, ids, merge_to=dtype))}")
+    merge(model.to(dtype))  # no layer is left to merge; the config learns of the new size
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
     with whole_folder(to) as temporary:
         write_model(model, tokenizer, temporary, format)
         (temporary / "README.md").write_text(model_card(to.name, base), encoding="utf-8")
+
+
+def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Tensor:
+    """Logits in fp32, each block being held in it while it runs.
+
+    merge_to: LoRA is merged into each block in fp32, and the block left in this dtype; else it is as it was.
+    """
+    stored: dict[nn.Parameter, Tensor] = {}
+
+    def before(block: nn.Module, inputs: object) -> None:
+        stored.update({parameter: parameter.data for parameter in block.parameters()})
+        block.float()
+        if merge_to is not None:
+            fold_lora(block)
+
+    def after(block: nn.Module, inputs: object, output: object) -> None:
+        if merge_to is not None:
+            block.to(merge_to)
+        else:
+            for parameter, data in stored.items():
+                parameter.data = data
+        stored.clear()
+
+    hooks = [block.register_forward_pre_hook(before) for block in model.model.layers]
+    hooks += [block.register_forward_hook(after) for block in model.model.layers]
+    result: Tensor = model(ids)
+    for hook in hooks:
+        hook.remove()
+    return result
 
 
 def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format) -> None:
@@ -105,7 +149,9 @@ def _change(before: Tensor, after: Tensor) -> str:
 
 
 def model_card(name: str, base: str) -> str:
+    base, revision = split_revision(base)
     licence = "mit" if base == TINY else "gemma"
+    at = f" (revision {revision})" if revision else ""
     return f"""---
 base_model: {base}
 license: {licence}
@@ -115,7 +161,7 @@ tags: [function-calling, minifc]
 
 # {name}
 
-{base}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
+{base}{at}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
 
 The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
 `<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`. The template refuses content that

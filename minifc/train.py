@@ -159,7 +159,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
             watch(record)
 
         train(model, examples, loop, evaluation, log, states)
-    save_adapter(model, tokenizer, folder / "adapter", source.name)
+    save_adapter(model, tokenizer, folder / "adapter", source.name, format)
     exam.sit("after", model, tokenizer)
 
     tables = [exam.table(), *([watch.table()] if new else [])]

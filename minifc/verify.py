@@ -22,12 +22,12 @@ from minifc.errors import CheckpointError, OptionError, first_line
 from minifc.files import write_text
 from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, require_finite
-from minifc.gemma.config import load_config
 from minifc.hub import find_model
 from minifc.options import require
 from minifc.report import text_table
 from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import load_adapter
+from minifc.tuning.vocab import extended
 
 # The largest difference allowed, as a share of the largest value: rounding adds up over the layers.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -73,10 +73,11 @@ def main(argv: Sequence[str]) -> None:
     require_finite(check, folder)
     if adapter is not None:
         load_adapter(check, load_tokenizer(folder), adapter)
-    del check
-    ids = prompt_ids(load_config(folder).vocab_size, args.tokens, args.seed)
+    size, new = check.model.embed_tokens.size, extended(check)
+    ids = prompt_ids(size, args.tokens, args.seed, new.ids if new else ())
+    del check, new
 
-    reference = reference_trace(folder, adapter, ids, args.new, dtype)
+    reference = reference_trace(folder, adapter, size, ids, args.new, dtype)
     gc.collect()  # two models at a time may not fit
     ours = own_trace(folder, adapter, ids, reference.decoded, dtype)
     differences = compare(reference, ours)
@@ -96,26 +97,37 @@ def main(argv: Sequence[str]) -> None:
     print(f"pass: within {TOLERANCE[args.dtype]:.0e} of the largest value everywhere")
 
 
-def prompt_ids(vocab_size: int, count: int, seed: int) -> Tensor:
-    """`<bos>` and random ids, int64 [1, T]: every id is as likely, so rows that text never reaches are tried too."""
+def prompt_ids(vocab_size: int, count: int, seed: int, trained: Sequence[int] = ()) -> Tensor:
+    """`<bos>` and random ids, int64 [1, T]: every id is as likely, so rows that text never reaches are tried too.
+
+    trained: ids whose rows an adapter has; as many of them as find room stand at every other place.
+    """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, vocab_size, (1, count), generator=generator)
+    places = torch.arange(1, count, 2)[: len(trained)]
+    ids[0, places] = torch.tensor(trained[: len(places)], dtype=torch.int64)
     ids[0, 0] = 2
     return ids
 
 
 @torch.no_grad()
-def reference_trace(folder: Path, adapter: Path | None, ids: Tensor, new: int, dtype: torch.dtype) -> Trace:
-    """transformers, or PEFT on top of it: the prompt, then `new` tokens decoded greedily with its cache."""
+def reference_trace(folder: Path, adapter: Path | None, size: int, ids: Tensor, new: int, dtype: torch.dtype) -> Trace:
+    """transformers, or PEFT on top of it: the prompt, then `new` tokens decoded greedily with its cache.
+
+    size: of the vocabulary, with the adapter's new tokens.
+    """
     try:
         from transformers import AutoModelForCausalLM, logging
+
+        if adapter is not None:
+            import peft  # noqa: F401 (before the model is loaded, which takes long)
     except ImportError:
-        raise OptionError("verify compares with transformers; pip install transformers peft") from None
+        raise OptionError("verify compares with transformers, and PEFT; pip install transformers peft") from None
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
     if adapter is not None:
-        model = _with_peft(model, adapter)
+        model = _with_peft(model, adapter, size)
     trace = Trace()
     out = model(ids, output_hidden_states=True, use_cache=True)
     names = ["embedding", *(f"layer {i}" for i in range(len(out.hidden_states) - 2)), "last layer and norm"]
@@ -132,13 +144,12 @@ def reference_trace(folder: Path, adapter: Path | None, ids: Tensor, new: int, d
     return trace
 
 
-def _with_peft(model: Any, adapter: Path) -> Any:
-    """PEFT's adapter on the model, resized to the tokenizer beside the adapter."""
+def _with_peft(model: Any, adapter: Path, size: int) -> Any:
+    """PEFT's adapter on the model, resized to `size` ids."""
     from peft import PeftModel
 
-    rows = load_tokenizer(adapter).size
-    if rows > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(rows, mean_resizing=False)
+    if size > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(size, mean_resizing=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what PEFT and transformers have to say to each other
         try:

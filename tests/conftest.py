@@ -59,6 +59,7 @@ class FakeHub:
         self.monkeypatch = monkeypatch
         self.commit, self.model = COMMIT, MODEL
         self.files: dict[str, dict[str, bytes]] = {"google/gemma-2-2b-it": MODEL, "who/rows": {"train.jsonl": b"{}"}}
+        self.cards: dict[str, dict[str, object]] = {}  # the head of a repository's README
         self.gated = False
         self.cut_after = self.then = 0  # bytes after which the next download, and those that follow, break off
         self.asked: list[str] = []
@@ -161,6 +162,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
                 listed = [{"type": "file", "path": n, "size": len(b), "oid": COMMIT} for n, b in files.items()]
                 return self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
             info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+            info["cardData"] = fake.cards.get(repo, {})
             return self.reply(200, json.dumps(info).encode(), Content_Type="application/json")
 
         def file(self, path: str) -> None:

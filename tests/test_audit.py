@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from minifc import audit
+from minifc import audit, train
 
 USER = {"role": "human", "content": "Add 1 and 2."}
 CALL = "<think>Add.</think><tool_call>\n{'name': 'add', 'arguments': {'x': 1}}\n</tool_call>"
@@ -36,7 +36,8 @@ def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str])
     assert found["rows"] == "5"
     assert found["cannot be learned from"] == "3"
     assert found["calls"] == "1"
-    assert found["tags that become tokens"].startswith("<think> 1 </think> 1 <tool_call> 2")
+    assert found["turns whose calls cannot be read"] == "0"
+    assert found["tags that become tokens"].startswith("<think> 1 </think> 1 <tool_call> 1 ")
     assert found["tags that never occur"] == "<tools> </tools>"
     assert found["tags that stay text"] == "<tool_reponse> 1"
     assert found["longer than --length 20"].startswith("2,")
@@ -47,12 +48,54 @@ def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_row_is_shown_with_what_is_learned_from_between_marks(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(audit.main, str(rows), "--row", "1", "--format", "course") == 0
+    assert run(audit.main, str(rows), "--row", "1", "--format", "course", "--calls", "verbatim") == 0
     printed = capsys.readouterr().out
     assert printed.count("\u27ea") == printed.count("\u27eb") == 1
     learned = printed.partition("\u27ea")[2].partition("\u27eb")[0]
     assert learned == CALL + "<end_of_turn><eos>"
     assert "\033" not in printed
+
+
+def summary_of(printed: str) -> dict[str, str]:
+    return {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in printed.splitlines() if "  " in line}
+
+
+def test_what_the_courses_recipe_trains_on(
+    rows: Path, tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every token, also of a turn whose call cannot be read, as the recipe's own run counts them."""
+    good = rows.read_text().splitlines()[:3]
+    rows.write_text("".join(line + "\n" for line in good))
+    options = ["--format", "course", "--calls", "verbatim", "--learn", "all"]
+    assert run(audit.main, str(rows), *options) == 0
+    found = summary_of(capsys.readouterr().out)
+    assert found["cannot be learned from"] == "0"
+    assert found["turns whose calls cannot be read"] == "1"
+    assert found["learned from"] == f"{found['tokens']} (100%)"
+    assert run(audit.main, str(rows), *options, "--row", "2") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("\u27ea<bos>")
+    assert printed.endswith("\u27eb\n")
+
+    recipe = ["--recipe", "course", "--eval-share", "0", "--epochs", "1", "--accumulation", "1", "--r", "1"]
+    to = tmp_path / "run"
+    assert run(train.main, "--model", str(tiny), "--data", str(rows), *recipe, "--to", str(to)) == 0
+    steps = [json.loads(line) for line in (to / "metrics.jsonl").read_text().splitlines()]
+    assert sum(step["tokens"] for step in steps if "loss" in step) == int(found["tokens"])
+
+
+def test_calls_are_counted_as_training_writes_them(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(audit.main, str(rows), "--row", "1") == 0
+    assert '{"name": "add", "arguments": {"x": 1}}' in capsys.readouterr().out
+
+
+def test_tags_spelled_in_structured_rows_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": [USER, {"role": "assistant", "content": CALL}]}))
+    assert run(audit.main, str(path)) == 0
+    printed = capsys.readouterr().out
+    assert summary_of(printed)["tags that stay text"] == "<think> 1 </think> 1 <tool_call> 1 </tool_call> 1"
+    assert "the model's text spells tags of ours" in printed
 
 
 @pytest.mark.parametrize("row", ["0", "6"])

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
 from minifc import export
+from minifc.tuning.lora import plain_vocabulary
 
 
 @pytest.fixture
@@ -68,8 +69,75 @@ def test_a_run_names_its_format_and_base(caller: Path, tiny: Path, tmp_path: Pat
         (folder / "config.json").write_text(settings)
         assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 2
     (folder / "config.json").write_text('{"run": {"format": "course"}}')
-    adapter, base, format = export.read_run(str(folder))
-    assert (adapter, base, format) == (folder / "adapter", "weights/tiny", "course")
+    for name in (folder, folder / "adapter"):
+        adapter, base, format = export.read_run(str(name))
+        assert (adapter, base, format) == (folder / "adapter", "weights/tiny", "course")
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_the_adapters_own_format_is_the_templates(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(caller, tmp_path / "adapter")
+    for record, written in (("{}", "user"), ('{"format": "course"}', "human")):
+        (folder / "minifc.json").write_text(record)
+        to = tmp_path / written
+        assert run(export.main, str(folder), "--to", str(to), "--model", str(tiny)) == 0
+        assert ("does not say which turns" in capsys.readouterr().out) == (written == "user")
+        theirs = AutoTokenizer.from_pretrained(to)
+        prompt = theirs.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+        assert f"<start_of_turn>{written}\n" in prompt
+
+
+def test_the_base_is_of_the_revision_that_was_trained_on(caller: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(caller, tmp_path / "adapter")
+    change_config(folder, base_model_name_or_path="google/gemma-2-2b-it", revision="0123abc")
+    assert export.read_run(str(folder))[1] == "google/gemma-2-2b-it@0123abc"
+    card = export.model_card("caller", "google/gemma-2-2b-it@0123abc")
+    assert "base_model: google/gemma-2-2b-it\n" in card
+    assert "revision 0123abc" in card
+    change_config(folder, base_model_name_or_path=str(tmp_path))
+    assert export.read_run(str(folder))[1] == str(tmp_path)
+
+
+def test_an_adapter_that_names_no_base_can_be_told(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(caller, tmp_path / "adapter")
+    for base, why in ((None, "give --model"), ("", "give --model"), (5, "not a string")):
+        change_config(folder, base_model_name_or_path=base)
+        assert run(export.main, str(folder), "--to", str(tmp_path / "to")) == 2
+        assert why in capsys.readouterr().err
+    change_config(folder, base_model_name_or_path=None)
+    assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 0
+
+
+@pytest.mark.parametrize("merge_to", [None, torch.bfloat16])
+def test_one_layer_at_a_time_is_held_in_fp32(caller: Path, tiny: Path, merge_to: torch.dtype | None) -> None:
+    model, tokenizer = minifc.load_model(tiny), minifc.load_tokenizer(tiny)
+    minifc.load_adapter(model, tokenizer, caller)
+    whole, ids = minifc.load_model(tiny, torch.float32), torch.randint(0, tokenizer.size, (1, 30))
+    minifc.load_adapter(whole, minifc.load_tokenizer(tiny), caller)
+    plain_vocabulary(model.model.embed_tokens).float()
+
+    def in_fp32() -> list[bool]:
+        layers = [layer.mlp.up_proj for layer in model.model.layers]
+        return [getattr(layer, "base", layer).weight.dtype == torch.float32 for layer in layers]
+
+    def note(module: Any, inputs: Any, output: Any) -> None:
+        counts.append(sum(in_fp32()))
+
+    counts: list[int] = []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(note)
+    with torch.no_grad():
+        assert torch.allclose(export.logits(model, ids, merge_to), whole(ids), atol=1e-5)
+    assert counts == [1] * len(model.model.layers)
+    assert not any(in_fp32())
 
 
 def test_what_cannot_be_exported_leaves_nothing(

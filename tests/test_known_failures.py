@@ -1,6 +1,6 @@
 """Failures that users of the course, transformers, PEFT and TRL have met, and what minifc does instead.
 
-One test per failure; numbers are those of the project's list (14 and 24 wait for the hub and the course's recipe).
+One test per failure; numbers are those of the project's list.
 The comment under a name says what the world would be `without:` the defence; test_defences.py takes each one out
 and sees the test fail.
 """

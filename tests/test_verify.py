@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,34 @@ def test_the_embedded_model_and_its_adapter_pass(
         layers = ["embedding", "layer 0", "layer 1", "layer 2", "last layer and norm", "logits", "decoding"]
         assert [row["name"] for row in table] == layers
         assert all(0 <= row["share"] < 1e-4 and row["largest"] > 0 for row in table)
+
+
+def test_an_adapter_without_a_tokenizer_beside_it_is_compared(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PEFT saves none unless told; without new tokens none is needed."""
+    model = minifc.load_model(tiny)
+    minifc.add_lora(model, r=2)
+    minifc.save_adapter(model, minifc.load_tokenizer(tiny), tmp_path / "adapter")
+    for path in (tmp_path / "adapter").glob("*token*"):
+        path.unlink()
+    assert run(verify.main, str(tiny), *QUICK, "--adapter", str(tmp_path / "adapter")) == 0
+    assert "pass: within 1e-04" in capsys.readouterr().out
+
+
+def test_the_rows_of_new_tokens_are_in_the_prompt() -> None:
+    assert {97, 98, 99} <= set(verify.prompt_ids(100, 20, 0, [97, 98, 99])[0].tolist())
+    ids = verify.prompt_ids(100, 3, 0, [97, 98, 99])
+    assert ids[0].tolist()[:2] == [2, 97]
+    assert ids.shape == (1, 3)
+
+
+def test_without_peft_it_is_said(
+    tiny: Path, caller: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert run(verify.main, str(tiny), *QUICK, "--adapter", str(caller)) == 2
+    assert "error: verify compares with transformers, and PEFT; pip install" in capsys.readouterr().err
 
 
 def test_the_first_layer_that_differs_is_named(

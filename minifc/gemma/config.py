@@ -1,5 +1,6 @@
 """What a Gemma-2 checkpoint says about itself in config.json."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from minifc.errors import ConfigError
 from minifc.files import read_json
 
 SLIDING, FULL = "sliding_attention", "full_attention"
+_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 _REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -50,10 +52,17 @@ class GemmaConfig:
 
     def __post_init__(self) -> None:
         for name in (*_REQUIRED, "sliding_window", "max_position_embeddings"):
-            if not isinstance(value := getattr(self, name), int) or value < 1:
+            if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number above 0")
-        if not isinstance(self.query_pre_attn_scalar, (int, float)) or self.query_pre_attn_scalar <= 0:
-            raise ConfigError(f"query_pre_attn_scalar is {self.query_pre_attn_scalar!r}; it must be above 0")
+        for name in ("query_pre_attn_scalar", "rope_theta", "rms_norm_eps", *_CAPS):
+            value = getattr(self, name)
+            if not (name in _CAPS and value is None) and (type(value) not in (int, float) or not 0 < value < math.inf):
+                raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
+        if type(self.tie_word_embeddings) is not bool:
+            raise ConfigError(f"tie_word_embeddings is {self.tie_word_embeddings!r}; it must be true or false")
+        for name in ("pad_token_id", "bos_token_id"):
+            if type(value := getattr(self, name)) is not int or value < 0:
+                raise ConfigError(f"{name} is {value!r}; it must be an id")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
@@ -104,19 +113,20 @@ def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
             raise ConfigError(f"rope_type is {kind!r}; minifc runs only Gemma-2 with the default rotary positions")
         rope_theta = rope.get("rope_theta", rope_theta)
 
-    nullable = ("attn_logit_softcapping", "final_logit_softcapping", "sliding_window")
+    nullable = (*_CAPS, "sliding_window")
     fields = [field for field in GemmaConfig.__dataclass_fields__ if field in data]
     values = {field: data[field] for field in fields if data[field] is not None or field in nullable}
     defaults = {"query_pre_attn_scalar": 256, "sliding_window": 4096}  # transformers'
     layer_types = data.get("layer_types")
     if layer_types is None:
-        layer_types = [FULL if i % 2 else SLIDING for i in range(data["num_hidden_layers"])]
+        count = data["num_hidden_layers"]
+        layer_types = [FULL if i % 2 else SLIDING for i in range(count if type(count) is int else 0)]
     eos = data.get("eos_token_id")
     eos = 1 if eos is None else eos
     if not _ids(eos):
         raise ConfigError(f"eos_token_id is {eos!r}; it must be an id or a list of ids")
     values |= {
-        "rope_theta": float(rope_theta),
+        "rope_theta": float(rope_theta) if type(rope_theta) is int else rope_theta,
         "layer_types": tuple(layer_types),
         "eos_token_id": tuple(eos) if isinstance(eos, list) else (eos,),
     }

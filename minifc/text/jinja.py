@@ -34,6 +34,11 @@ _TEMPLATE = """
 {%- macro call_of(call) %}
     {%- set call = call.function if call.function is defined else call %}
     {%- set arguments = call.arguments if call.arguments is defined else {} %}
+    {%- for field in call %}
+        {%- if field not in ['name', 'arguments', 'id', 'type'] and call[field] is not none %}
+            {{- raise_exception('unknown field ' ~ field ~ ' of a call') }}
+        {%- endif %}
+    {%- endfor %}
     {%- if arguments is not mapping %}{{ raise_exception('arguments of a call are an object') }}{% endif %}
     {%- set order = namespace(names=[]) %}
     {%- for tool in tools or [] %}

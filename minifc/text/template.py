@@ -65,6 +65,7 @@ COURSE_THINK = (
     "Make that thinking process between <think>{your thoughts}</think>\n\n"
 )
 TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"
+_CALL_FIELDS = {"id", "type", "index", "function"}
 _FIELDS = {"role", "content", "thinking", "reasoning_content", "tool_calls", "tool_call_id", "name"}
 
 
@@ -186,6 +187,12 @@ def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
     return Counter({f"<{name}>": n for name, n in closing.items() if f"<{name}>" in text and f"<{name}>" not in TAGS})
 
 
+def spelled_tags(messages: Sequence[Message]) -> Counter[str]:
+    """Our tags in what the model says in structured messages, where any text is data: they stay text."""
+    said = [str(m.get("content") or "") for m in messages if SPEAKERS.get(str(m.get("role"))) == "model"]
+    return Counter({tag: count for tag in TAGS if (count := sum(text.count(tag) for text in said))})
+
+
 def message_calls(message: Message) -> list[Call]:
     """The structured calls of a model's message, from OpenAI's form or {"name", "arguments"}."""
     calls = message.get("tool_calls") or []
@@ -194,7 +201,15 @@ def message_calls(message: Message) -> list[Call]:
     inner = [call.get("function", call) for call in calls]
     if not all(isinstance(call, Mapping) for call in inner):
         raise TemplateError("a call's function is not an object")
-    return [read_call(write_json({"name": c.get("name"), "arguments": c.get("arguments", {})})) for c in inner]
+    for call in calls:
+        if "function" in call and (unknown := sorted(set(_given(call)) - _CALL_FIELDS)):
+            raise TemplateError(f"a call has a field {unknown[0]!r}; known are {', '.join(sorted(_CALL_FIELDS))}")
+    return [read_call(write_json(_given(call))) for call in inner]
+
+
+def _given(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that have a value: in a table, as parquet is one, a row has every field of every other."""
+    return {name: value for name, value in call.items() if value is not None}
 
 
 def _turns(

@@ -5,6 +5,9 @@ Three shapes of row, recognised by their fields:
     {"messages": [{"role", "content", ...}], "tools": [...]}    OpenAI's
     {"conversations": [{"role", "content"}]}                    the course's, tags in the text
     {"conversations": [{"from", "value"}], "tools": "[...]"}    ShareGPT's; without `tools`, tags in the text
+
+A `system` field beside the messages is a system message before them. Other fields say something about the
+row, not in it, and are not read.
 """
 
 import json
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from minifc.errors import CallError, DataError, TemplateError, TokenizerError
 from minifc.text.calls import TAGS, read_tools, read_value, rewrite_calls, tool_schema
-from minifc.text.template import SPEAKERS, Format, Message, render, unknown_tags, used_tags
+from minifc.text.template import SPEAKERS, Format, Message, render, spelled_tags, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer
 
 IGNORED = -100  # the target of a position that nothing is learned from
@@ -110,6 +113,8 @@ def read_conversation(row: Any, source: str) -> Conversation:
     messages = row.get("messages", row.get("conversations"))
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
         raise DataError(f"{source}: no list of messages under 'messages' or 'conversations'; it has {sorted(row)}")
+    if row.get("functions"):
+        raise DataError(f"{source}: 'functions' is OpenAI's older form; it takes 'tools', and 'tool_calls' in messages")
     try:
         tools = row.get("tools")
         if isinstance(tools, str):
@@ -119,6 +124,10 @@ def read_conversation(row: Any, source: str) -> Conversation:
         schemas = [tool_schema(tool) for tool in tools or []]
         if "from" in messages[0]:
             messages = [_from_value(message) for message in messages]
+        if system := row.get("system"):
+            if messages[0].get("role") == "system":
+                raise DataError("a system message, and another one in the field 'system'")
+            messages = [{"role": "system", "content": system}, *messages]
     except (CallError, DataError, TemplateError) as error:
         raise DataError(f"{source}: {error}") from None
     verbatim = "messages" not in row and tools is None
@@ -153,7 +162,7 @@ def with_canonical_calls(conversation: Conversation) -> Conversation:
     try:
         for message in conversation.messages:
             content = message.get("content")
-            if SPEAKERS.get(message.get("role", "")) == "model" and isinstance(content, str):
+            if SPEAKERS.get(str(message.get("role"))) == "model" and isinstance(content, str):
                 content = rewrite_calls(content, tools)
             elif isinstance(content, str):
                 tools |= {tool["name"]: tool for tool in read_tools(content)}
@@ -169,21 +178,25 @@ class Audit:
 
     tags: Counter[str]  # our tags, and in how many places they stand
     unknown: Counter[str]  # tags in the text that are not ours, and stay text
+    spelled: Counter[str]  # tags of ours in what the model says in structured rows, where they stay text
 
 
 def audit(conversations: Sequence[Conversation], format: Format, tokens: Sequence[str] = ()) -> Audit:
     """Count our tags and `tokens`. Raises DataError naming the row that cannot be rendered."""
     tags: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
+    spelled: Counter[str] = Counter()
     counted = tuple(dict.fromkeys((*TAGS, *tokens)))
     for conversation in conversations:
         try:
             tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim, counted)
             if conversation.verbatim:
                 unknown += unknown_tags(conversation.messages)
+            else:
+                spelled += spelled_tags(conversation.messages)
         except TemplateError as error:
             raise DataError(f"{conversation.source}: {error}") from None
-    return Audit(Counter({tag: tags[tag] for tag in counted if tags[tag]}), unknown)
+    return Audit(Counter({tag: tags[tag] for tag in counted if tags[tag]}), unknown, spelled)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         require(self.r >= 1, "r", self.r, "the rank must be at least 1")
+        require(0 < self.alpha < math.inf, "alpha", self.alpha, "must be above 0, and a number")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and less than 1")
         require(bool(self.targets), "targets", "", "needs at least one layer name, such as q_proj")
 
@@ -65,9 +66,15 @@ class Lora(nn.Module):
         """Draw one of them at random and set the other to zero."""
         raise NotImplementedError
 
-    def delta(self) -> Tensor:
-        """The change as one matrix, fp32, in the shape of the weight that it changes."""
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product has the shape of the weight that is changed: scaled, it is the change."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def added_to(self, weight: Tensor) -> Tensor:
+        """A new weight with the change in it, computed in fp32: in bf16 small changes would vanish one by one."""
+        left, right = self.factors()
+        return torch.addmm(weight.float(), left, right, alpha=self.scaling).to(weight.dtype)
 
 
 class LoraPair(Lora):
@@ -89,8 +96,8 @@ class LoraPair(Lora):
         x = F.dropout(x, self.dropout, self.training)
         return F.linear(F.linear(x, A), B) * self.scaling
 
-    def delta(self) -> Tensor:  # [out, in]
-        return self.lora_B.weight @ self.lora_A.weight * self.scaling
+    def factors(self) -> tuple[Tensor, Tensor]:  # [out, R] [R, in]
+        return self.lora_B.weight, self.lora_A.weight
 
 
 class LoraLinear(LoraPair):
@@ -106,14 +113,13 @@ class LoraLinear(LoraPair):
         y: Tensor = self.base(x)
         return y if self._unmerged is not None else y + self.change(x)
 
-    @torch.no_grad()
     def merge(self) -> None:
-        """Add the change to the base weight, in fp32: in bf16 small changes would vanish one by one."""
+        """Add the change to the base weight."""
         self.check_merge()
         assert isinstance(self.base, nn.Linear)
         if self._unmerged is None:
             self._unmerged = self.base.weight.data
-            self.base.weight.data = (self._unmerged.float() + self.delta()).to(self._unmerged.dtype)
+            self.base.weight.data = self.added_to(self._unmerged)
 
     def check_merge(self) -> None:
         """Raise OptionError for a base whose weight is no plain matrix."""
@@ -154,8 +160,8 @@ class LoraEmbedding(Lora):
         scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
         return scores
 
-    def delta(self) -> Tensor:  # [V, E]
-        return (self.lora_embedding_B @ self.lora_embedding_A).T * self.scaling
+    def factors(self) -> tuple[Tensor, Tensor]:  # [V, R] [R, E]
+        return self.lora_embedding_A.T, self.lora_embedding_B.T
 
 
 class LoraHead(LoraPair):
@@ -264,28 +270,35 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, Lora]]:
 
 def merge_lora(model: nn.Module) -> None:
     """Fold every linear layer's change into its weight, for speed. `unmerge_lora` takes it back exactly."""
-    layers = _linear_layers(model)
-    for _, layer in layers:
-        layer.check_merge()  # all before the first: a refused merge leaves the model as it was
-    for _, layer in layers:
+    for layer in _mergeable(model).values():
         layer.merge()
 
 
 def unmerge_lora(model: nn.Module) -> None:
     """The changes beside their weights again, ready to be trained on."""
-    for _, layer in _linear_layers(model):
+    for layer in _linear_layers(model).values():
         layer.unmerge()
 
 
 def fold_lora(model: nn.Module) -> None:
     """Merge for good: ordinary linear layers again. The vocabulary's own is `fold_vocabulary`."""
-    merge_lora(model)
-    for name, layer in _linear_layers(model):
+    layers = _mergeable(model)
+    for name in list(layers):
+        layer = layers.pop(name)  # gone before the next one is merged, and with it the weight as it was
+        layer.merge()
         _replace(model, name, layer.base)
 
 
-def _linear_layers(model: nn.Module) -> list[tuple[str, LoraLinear]]:
-    return [(name, layer) for name, layer in lora_layers(model) if isinstance(layer, LoraLinear)]
+def _linear_layers(model: nn.Module) -> dict[str, LoraLinear]:
+    return {name: layer for name, layer in lora_layers(model) if isinstance(layer, LoraLinear)}
+
+
+def _mergeable(model: nn.Module) -> dict[str, LoraLinear]:
+    """The linear layers with LoRA; raises before the first is merged, so that a refused merge changes nothing."""
+    layers = _linear_layers(model)
+    for layer in layers.values():
+        layer.check_merge()
+    return layers
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

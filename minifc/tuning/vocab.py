@@ -78,6 +78,15 @@ def add_tokens(
     tokens = [token for token in dict.fromkeys(tokens) if token not in tokenizer.control]
     if not tokens:
         return []
+    base = check_room(model, tokenizer, reuse_unused)
+    rows = _starts(base, tokenizer, tokens, init)
+    ids = tokenizer.add_tokens(tokens, reuse_unused)
+    extend(model, ids, rows)
+    return ids
+
+
+def check_room(model: Gemma, tokenizer: Tokenizer, reuse_unused: bool = False) -> Vocabulary:
+    """The vocabulary that new tokens can be put beside. Raises TokenizerError or OptionError if there is none."""
     base = model.model.embed_tokens
     if not isinstance(base, Vocabulary):
         raise OptionError("the model has new tokens already; add all of them in one call, or merge first")
@@ -87,10 +96,7 @@ def add_tokens(
         raise TokenizerError(
             f"the tokenizer has {tokenizer.size} ids and the model {base.size} rows; they belong to different models"
         )
-    rows = torch.stack([_start(base, tokenizer, token, init) for token in tokens])
-    ids = tokenizer.add_tokens(tokens, reuse_unused)
-    extend(model, ids, rows)
-    return ids
+    return base
 
 
 def extend(model: Gemma, ids: Sequence[int], rows: Tensor) -> None:
@@ -112,8 +118,7 @@ def fold_vocabulary(model: Gemma) -> None:
         model.config = replace(model.config, tie_word_embeddings=False)
     for change in changes:
         side = "weight" if isinstance(change, LoraEmbedding) else "head"
-        table = getattr(layer, side).data
-        merged = (table.float() + change.delta().detach()).to(table.dtype)  # fp32 as for any LoRA
+        merged = change.added_to(getattr(layer, side).data)
         setattr(layer, side, nn.Parameter(merged, requires_grad=False))
     model.model.embed_tokens = layer
 
@@ -126,16 +131,17 @@ def extended(model: Gemma) -> ExtendedVocabulary | None:
     return layer if isinstance(layer, ExtendedVocabulary) else None
 
 
-def _start(base: Vocabulary, tokenizer: Tokenizer, token: str, init: Init) -> Tensor:
+def _starts(base: Vocabulary, tokenizer: Tokenizer, tokens: Sequence[str], init: Init) -> Tensor:
+    """fp32 [N, E]"""
     if init == "mean":
-        return base.weight.data.float().mean(0)
+        return base.weight.data.mean(0, dtype=torch.float32).repeat(len(tokens), 1)
     if isinstance(init, str) and init != "pieces":
         raise OptionError(f"init={init!r}; it is 'mean', 'pieces' or a description for each token")
-    text = init.get(token, token) if isinstance(init, Mapping) else token
-    pieces = tokenizer.encode(text)
-    if not pieces:
-        raise OptionError(f"the description of {token} is empty")
-    return base.weight.data[pieces].float().mean(0)
+    texts = [init.get(token, token) if isinstance(init, Mapping) else token for token in tokens]
+    pieces = [tokenizer.encode(text) for text in texts]
+    if not all(pieces):
+        raise OptionError(f"the description of {tokens[pieces.index([])]} is empty")
+    return torch.stack([base.weight.data[ids].float().mean(0) for ids in pieces])
 
 
 class RowWatch:

@@ -191,6 +191,15 @@ def _accepted(change: dict[str, Any], match: str) -> Any:
         _accepted({"sliding_window": -3}, "sliding_window"),
         _accepted({"vocab_size": "199"}, "vocab_size"),
         _accepted({"eos_token_id": "1"}, "eos_token_id is '1'"),
+        _accepted({"vocab_size": True}, "vocab_size is True"),
+        _accepted({"query_pre_attn_scalar": True}, "query_pre_attn_scalar is True"),
+        _accepted({"rms_norm_eps": "1e-6"}, "rms_norm_eps is '1e-6'"),
+        _accepted({"attn_logit_softcapping": "50"}, "attn_logit_softcapping is '50'"),
+        _accepted({"final_logit_softcapping": 0}, "final_logit_softcapping is 0"),
+        _accepted({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
+        _accepted({"pad_token_id": "0"}, "pad_token_id is '0'"),
+        _accepted({"rope_parameters": {"rope_type": "default", "rope_theta": "1e4"}}, "rope_theta is '1e4'"),
+        _accepted({"num_hidden_layers": "4", "layer_types": None}, "num_hidden_layers is '4'"),
         # transformers lets the older field win where both are there.
         _accepted({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_type is 'linear'"),
         # Gemma-3's form: one kind of rope for each kind of layer.

@@ -55,8 +55,13 @@ TRIALS = [
         "scores = scores.float()",
         {"03": "The soft-cap"},
     ),
-    ("window", "SLIDING: self.config.sliding_window, FULL", "SLIDING: None, FULL", {"03": "Who may be seen"}),
-    ("window, in the mask", "if window is not None:", "if False:", {"03": "Who may be seen"}),
+    (
+        "window",
+        "SLIDING: self.config.sliding_window, FULL",
+        "SLIDING: None, FULL",
+        {"03": "Who may be seen", "06": "A ring"},
+    ),
+    ("window, in the mask", "if window is not None:", "if False:", {"03": "Who may be seen", "06": "A ring"}),
     ("looking back only", "(distance >= 0)", "(distance >= -(10**9))", {"03": "Who may be seen"}),
     ("norm before attention", ATTENDED, ATTENDED.replace("self.input_layernorm(x)", "x"), {"04": "The block"}),
     (

@@ -45,11 +45,17 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(ours, {format: with_template(ours, tmp_path_factory.mktemp(format), format) for format in FORMATS})
 
 
+MARKERS = (*TAGS, *"<pad> <eos> <bos> <unk> <mask> <2mass> [@BOS@] <start_of_turn> <end_of_turn> <unused".split())
+
+
 def spells_nothing(text: str) -> bool:
-    return "<" not in text
+    return not any(marker in text for marker in MARKERS)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(spells_nothing)
+# Beside any character: what is nearly a marker, and what the official vocabulary has as a piece.
+nearly = st.sampled_from("< </ > <b> </td> <tool tool_call> <0x41> <bos end_of_turn> <|im_end|>".split())
+plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+texts = st.lists(plain | nearly, max_size=4).map("".join).filter(spells_nothing)
 names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -128,6 +134,13 @@ def test_content_that_spells_a_control_token_is_refused(pair: Any, content: str)
         ([{"role": "user", "content": "Hi"}, {"role": "system", "content": "Late."}], "can only come first"),
         ([{"role": "system", "content": "Hi"}, {"role": "assistant", "content": "Hi"}], "the user speaks"),
         ([{"role": "user", "content": None}], "not a string"),
+        (
+            [
+                {"role": "user", "content": "Hi"},
+                {"role": "model", "content": "", "tool_calls": [{"name": "f", "parameters": {}}]},
+            ],
+            "unknown field parameters of a call",
+        ),
     ],
 )
 def test_what_render_refuses_the_template_refuses(pair: Any, messages: Any, why: str) -> None:

@@ -53,6 +53,37 @@ def test_openais_shape(file: Path, tagged_tiny: Tokenizer) -> None:
     assert parse_calls(example.ids, tagged_tiny) == [Call("now", {})]
 
 
+@pytest.mark.parametrize("messages", ["messages", "conversations"])
+def test_a_system_field_is_a_system_message(file: Path, messages: str) -> None:
+    """LLaMA-Factory's and Anthropic's form; in others' rows it is there and empty."""
+    system = {"role": "system", "content": "Be brief."}
+    given = [{"from": "human", "value": "Hi"}] if messages == "conversations" else [USER, MODEL]
+    rows = [{messages: given, "system": text} for text in ("Be brief.", "", None)]
+    first, *others = read_conversations(write(file, *rows))
+    assert first.messages[0] == system
+    assert [len(other.messages) for other in others] == [len(given)] * 2
+    with pytest.raises(DataError, match="row 1: a system message, and another"):
+        read_conversations(write(file, {"messages": [system, USER, MODEL], "system": "Be kind."}))
+
+
+def test_openais_older_fields_are_refused(file: Path) -> None:
+    with pytest.raises(DataError, match="row 1: 'functions' is OpenAI's older form"):
+        read_conversations(write(file, {"messages": [USER, MODEL], "functions": [NOW]}))
+    assert read_conversations(write(file, {"messages": [USER, MODEL], "functions": None}))
+    called = {"role": "assistant", "content": None, "function_call": {"name": "now", "arguments": "{}"}}
+    with pytest.raises(DataError, match=r"row 1: .*unknown field 'function_call'"):
+        audit(read_conversations(write(file, {"messages": [USER, called]})), "gemma")
+
+
+def test_tags_that_structured_text_spells_are_counted(file: Path) -> None:
+    messages = [USER | {"content": "What is <think>?"}, MODEL | {"content": "<think>Hm</think>Noon."}]
+    found = audit(read_conversations(write(file, {"messages": messages})), "gemma")
+    assert found.spelled == {"<think>": 1, "</think>": 1}
+    assert not found.tags
+    found = audit(read_conversations(write(file, {"conversations": messages})), "gemma")
+    assert not found.spelled
+
+
 def test_sharegpts_shape(file: Path, tagged_tiny: Tokenizer) -> None:
     conversation = [
         {"from": "human", "value": "What time is it?"},

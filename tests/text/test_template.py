@@ -252,6 +252,12 @@ BAD_MESSAGES: dict[str, dict[str, Any]] = {
     "a call that is a string": {"role": "model", "tool_calls": ["f"]},
     "a call whose function is null": {"role": "model", "tool_calls": [{"type": "function", "function": None}]},
     "a call without name": {"role": "model", "tool_calls": [{"arguments": {}}]},
+    "a call with parameters": {"role": "model", "tool_calls": [{"name": "f", "parameters": {"a": 1}}]},
+    "a function with args": {"role": "model", "tool_calls": [{"function": {"name": "f", "args": {"a": 1}}}]},
+    "arguments beside a function": {
+        "role": "model",
+        "tool_calls": [{"function": {"name": "f"}, "arguments": {"a": 1}}],
+    },
     "arguments a list": {"role": "model", "tool_calls": [{"name": "f", "arguments": [1]}]},
     "arguments no JSON": {"role": "model", "tool_calls": [{"name": "f", "arguments": "{'a': "}]},
 }
@@ -416,6 +422,8 @@ def test_message_calls() -> None:
     message = {"role": "assistant", "tool_calls": [openai("f", '{"a": [1]}'), {"name": "g", "arguments": {"b": None}}]}
     assert message_calls(message) == [Call("f", {"a": [1]}), Call("g", {"b": None})]
     assert message_calls({"role": "assistant", "content": "x", "tool_calls": None}) == []
+    table = {"name": "f", "arguments": {"a": 1}, "id": None, "parameters": None}  # as parquet fills it up
+    assert message_calls({"role": "assistant", "tool_calls": [table]}) == [Call("f", {"a": 1})]
 
 
 def test_tool_schema_unwraps() -> None:

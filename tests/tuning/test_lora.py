@@ -1,5 +1,7 @@
 """LoRA against PEFT's, and what it promises beyond."""
 
+import math
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -219,6 +221,27 @@ def test_folding_leaves_an_ordinary_model(
     plain = fresh()
     plain.load_state_dict(tuned.state_dict())  # strict: the same names and no others
     assert near(plain(ids), expected)
+
+
+def test_folding_holds_one_old_weight_at_a_time(tuned: Gemma, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once would be a second model in memory."""
+    merge, old = LoraLinear.merge, []
+
+    def watched(layer: LoraLinear) -> None:
+        assert not any(weight() is not None for weight in old)
+        merge(layer)
+        assert layer._unmerged is not None
+        old.append(weakref.ref(layer._unmerged))
+
+    monkeypatch.setattr(LoraLinear, "merge", watched)
+    fold_lora(tuned)
+    assert len(old) == 2 * 7
+
+
+@pytest.mark.parametrize("alpha", [0, -1, math.inf, math.nan])
+def test_a_scale_that_is_none_is_refused(model: Gemma, alpha: float) -> None:
+    with pytest.raises(OptionError, match="--alpha"):
+        add_lora(model, alpha=alpha)
 
 
 def test_a_bf16_base_takes_up_the_change_in_fp32() -> None:

@@ -18,7 +18,7 @@ from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.data import Example, pack
 from minifc.tuning.lora import add_lora
 from minifc.tuning.loss import batch_loss
-from minifc.tuning.vocab import ExtendedVocabulary, RowWatch, add_tokens, extend, fold_vocabulary
+from minifc.tuning.vocab import ExtendedVocabulary, RowWatch, add_tokens, check_room, extend, fold_vocabulary
 
 # PEFT 0.21 asks transformers 5.23 in a way that the latter calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -207,6 +207,16 @@ def test_rows_start_the_same_way_every_time(fresh: Fresh, tiny: Path, init: Any)
     assert torch.equal(*rows)
 
 
+def test_the_mean_of_all_rows_is_computed_once(
+    talker: Gemma, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full size it reads 1.2 GB."""
+    mean, read = Tensor.mean, []
+    monkeypatch.setattr(Tensor, "mean", lambda tensor, *a, **kw: (read.append(len(tensor)), mean(tensor, *a, **kw))[1])
+    add_tokens(talker, tokenizer, TAGS, "mean")
+    assert read == [talker.model.embed_tokens.base.size]
+
+
 def test_a_token_without_a_description_starts_from_its_own_pieces(talker: Gemma, tokenizer: Tokenizer) -> None:
     expected = talker.model.embed_tokens.weight[tokenizer.encode("</tool_call>")].mean(0)
     add_tokens(talker, tokenizer, TAGS, {"<tool_call>": "call a tool"})
@@ -245,6 +255,7 @@ def test_a_tokenizer_of_another_model_is_refused(fresh: Fresh, tokenizer: Tokeni
     with pytest.raises(TokenizerError, match=f"{size} ids.*{size + difference} rows"):
         add_tokens(model, tokenizer, TAGS)
     assert_unchanged(model, tokenizer, size)
+    assert check_room(model, tokenizer, reuse_unused=True) is model.model.embed_tokens
 
 
 @pytest.mark.parametrize("init", ["zeros", "Pieces", ""])

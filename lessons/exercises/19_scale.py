@@ -1,0 +1,28 @@
+"""Exercises of lesson 19. Replace each `raise` by your code, then: python -m lessons.check 19"""
+
+from minifc.gemma.config import GemmaConfig
+
+
+def parameters(config: GemmaConfig) -> int:
+    """How many numbers a Gemma-2 of this configuration has, by arithmetic. Its head is the table once more.
+
+    Per block: q, k, v and o; gate, up and down; four norms. And the table, and the last norm. (Lesson 4 has them all.)
+    """
+    raise NotImplementedError
+
+
+def cache_bytes(config: GemmaConfig, tokens: int, bytes_each: int = 2) -> int:
+    """The bytes of one row's keys and values after so many tokens.
+
+    `config.layer_types` says of each layer "sliding_attention" or "full_attention"; a sliding one keeps no more than
+    the window.
+    """
+    raise NotImplementedError
+
+
+def training_bytes(frozen: int, trained: int) -> int:
+    """The bytes that weights, gradients and AdamW take in a training with LoRA, activations not counted.
+
+    The `frozen` numbers are bf16. The `trained` ones, their gradients and AdamW's are fp32.
+    """
+    raise NotImplementedError
