@@ -128,8 +128,9 @@ class Pages:
         """A text of lessons/ with its links leading to pages of the site."""
 
         def moved(found: re.Match[str]) -> str:
+            path = Path(os.path.normpath(HERE / found[1]))
             try:
-                return f"]({self.link(Path(os.path.normpath(HERE / found[1])))}{found[2] or ''})"
+                return f"]({self.link(path)}{(found[2] or '') if path in self.pages else ''})"
             except LessonError as error:
                 raise LessonError(f"lessons/{where}: {error}") from None
 
@@ -210,35 +211,17 @@ def fenced(text: str, kind: str) -> str:
     return f"{fence} {{ {kind} }}\n{text}\n{fence}"
 
 
-class Warnings(logging.Handler):
-    """What MkDocs has to say against the pages."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage().partition("\n")[0])
-
-
 def make_site(pages: Path, site: Path, names: Sequence[str]) -> None:
-    warnings = Warnings()
-    logging.getLogger("mkdocs").addHandler(warnings)
+    """Let MkDocs make the site; what it warns of, a broken link for instance, is an error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    folders = {"docs_dir": str(pages), "site_dir": str(site)}
     config = load_config(
-        str(HERE / "pages/mkdocs.yml"),
-        docs_dir=str(pages),
-        site_dir=str(site),
-        nav=contents(names),
-        use_directory_urls=False,
+        str(HERE / "pages/mkdocs.yml"), nav=contents(names), strict=True, use_directory_urls=False, **folders
     )
     try:
         build_site(config)
     except MkDocsException as error:
-        warnings.messages.append(first_line(error))
-    finally:
-        logging.getLogger("mkdocs").removeHandler(warnings)
-    if warnings.messages:
-        raise LessonError(f"the pages: {warnings.messages[0]}")
+        raise LessonError(f"no site: {first_line(error)}") from None
 
 
 def main(argv: Sequence[str]) -> None:
