@@ -380,7 +380,8 @@ if EMBEDDED:
     taught, words = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
     minifc.load_adapter(taught, words, CALLER)
     layer = dict(lora_layers(taught))["model.layers.0.mlp.up_proj"]
-    W, delta = layer.base.weight.detach(), layer.delta().detach()
+    W, (B, A) = layer.base.weight.detach(), layer.factors()
+    delta = layer.scaling * (B @ A).detach()
     assert torch.linalg.matrix_rank(delta) == layer.r == 16
     moved = ((W + delta) - delta != W).float().mean()
     print(f"weights that adding and subtracting leaves changed: {moved:.0%}")
