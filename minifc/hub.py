@@ -27,7 +27,8 @@ _WANTED = {
     "dataset": ("*.parquet", "*.json", "*.jsonl"),
 }
 # Names of a split that is not the train split, as the datasets library finds them in a file's path.
-_OTHER_SPLIT = re.compile(r"(^|[-._ /\d])(test(ing)?|eval(uation)?|val(id(ation)?)?|dev)([-._ /\d]|$)", re.IGNORECASE)
+_OTHER_NAMES = "test|testing|eval|evaluation|val|valid|validation|dev"
+_OTHER_SPLIT = re.compile(rf"(^|[-._ /\d])({_OTHER_NAMES})([-._ /\d]|$)", re.IGNORECASE)
 _DATA_SUFFIXES = (".parquet", ".json", ".jsonl")
 Kind = Literal["model", "dataset"]
 
