@@ -135,7 +135,8 @@ def _download(repo: str, revision: str, kind: Kind, folder: Path) -> tuple[str, 
             raise HubError(f"{page}: holds no {' or '.join(_WANTED[kind])}")
         if kind == "dataset":
             wanted = train_files(wanted, (getattr(info, "card_data", None) or {}).get("configs"))
-            print(f"{repo}: its train split, {', '.join(wanted)}", file=sys.stderr)
+            more = f" and {len(wanted) - 5} more" if len(wanted) > 5 else ""
+            print(f"{repo}: its train split, {', '.join(wanted[:5])}{more}", file=sys.stderr)
         for file in wanted:
             api.hf_hub_download(repo, file, repo_type=kind, revision=commit, local_dir=folder)
     except MinifcError:
