@@ -27,7 +27,8 @@ _WANTED = {
     "dataset": ("*.parquet", "*.json", "*.jsonl"),
 }
 # Names of a split that is not the train split, as the datasets library finds them in a file's path.
-_OTHER_SPLIT = re.compile(r"(^|[-._ /\d])(test(ing)?|eval(uation)?|val(id(ation)?)?|dev)([-._ /\d]|$)", re.IGNORECASE)
+_OTHER_NAMES = "test|testing|eval|evaluation|val|valid|validation|dev"
+_OTHER_SPLIT = re.compile(rf"(^|[-._ /\d])({_OTHER_NAMES})([-._ /\d]|$)", re.IGNORECASE)
 _DATA_SUFFIXES = (".parquet", ".json", ".jsonl")
 Kind = Literal["model", "dataset"]
 
@@ -134,7 +135,8 @@ def _download(repo: str, revision: str, kind: Kind, folder: Path) -> tuple[str, 
             raise HubError(f"{page}: holds no {' or '.join(_WANTED[kind])}")
         if kind == "dataset":
             wanted = train_files(wanted, (getattr(info, "card_data", None) or {}).get("configs"))
-            print(f"{repo}: its train split, {', '.join(wanted)}", file=sys.stderr)
+            more = f" and {len(wanted) - 5} more" if len(wanted) > 5 else ""
+            print(f"{repo}: its train split, {', '.join(wanted[:5])}{more}", file=sys.stderr)
         for file in wanted:
             api.hf_hub_download(repo, file, repo_type=kind, revision=commit, local_dir=folder)
     except MinifcError:

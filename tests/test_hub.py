@@ -37,6 +37,9 @@ def test_a_data_sets_train_split_is_taken_and_said(fake_hub: Any, capsys: pytest
     source = hub.find_data("who/rows")
     assert [path.name for path in source.path.rglob("*.parquet")] == ["train-00000-of-00001.parquet"]
     assert f"who/rows: its train split, {names[0]}\n" in capsys.readouterr().err
+    fake_hub.files["who/shards"] = {f"train-{number}.jsonl": b"{}" for number in range(7)}
+    hub.find_data("who/shards")
+    assert "train-4.jsonl and 2 more\n" in capsys.readouterr().err
 
 
 def test_of_several_configurations_the_default_is_taken(fake_hub: Any) -> None:
