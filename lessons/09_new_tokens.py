@@ -337,10 +337,10 @@ if EMBEDDED:
     assert 0.9 < lengths[0.01] / lengths[1] < 1.1
 
 # %% [markdown]
-# *Zeros* began lowest and goes nowhere. The reason is the norm that every block puts before its attention (lesson 2):
-# it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by a hair it
-# makes a full vector in whatever direction the hair points. Its first steps are as wild as random rows are. *Random*
-# first has to be quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it:
+# *Zeros* began lowest and goes nowhere. The likely reason is the norm that every block has before its attention
+# (lesson 2): it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by
+# a hair it makes a full vector in whatever direction the hair points. Its first steps are as wild as random rows are.
+# *Random* first has to be quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it:
 # `<tool_call>` begins near "tool" and "call", where the model has some notion already, and its rows differ from the
 # first step on. It is our default.
 #
