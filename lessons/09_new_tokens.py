@@ -328,6 +328,14 @@ if EMBEDDED:
         "begins lowest and does not come down; mean and pieces fall steadily, pieces lowest at the end.",
     )
 
+# %%
+norm = model.model.layers[0].input_layernorm
+lengths = {size: float(norm(E**0.5 * size * mean).norm()) for size in (0, 0.01, 1)}  # rows are read times sqrt(E)
+print("length after the norm of a row of size", {size: round(length, 1) for size, length in lengths.items()})
+if EMBEDDED:
+    assert lengths[0] == 0
+    assert 0.9 < lengths[0.01] / lengths[1] < 1.1
+
 # %% [markdown]
 # *Zeros* began lowest and goes nowhere. The reason is the norm that every block puts before its attention (lesson 2):
 # it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by a hair it

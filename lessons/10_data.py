@@ -394,8 +394,7 @@ with tempfile.TemporaryDirectory() as folder:
     counted, marked = audit(), audit("--row", "1")
 print(counted)
 print(marked)
-read_rows = [read_conversation(row, "here") for row in rows]
-sizes = [len(minifc.render(c.messages, tokenizer, c.tools, "gemma", verbatim=c.verbatim).ids) for c in read_rows]
+sizes = [len(minifc.render(c.messages, tokenizer, c.tools, "gemma", verbatim=c.verbatim).ids) for c in conversations]
 assert f"{sum(sizes):,}" in counted  # the tokens that we count are the tokens that it counts
 assert counted.count("cannot be learned from: ") == len(bad)
 assert marked.count("⟪") == 2  # two turns are learned from

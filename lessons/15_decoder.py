@@ -575,7 +575,7 @@ for (sentence, _), (ids, _) in zip(REQUESTS, calls, strict=True):
     if len(ids) < 64:
         grammar = minifc.Grammar(TOOLS, tokenizer)
         grammar.advance(OPEN)
-        (written,) = minifc.generate(model, prompt(sentence), 128, stop_ids=[CLOSE], constraints=[grammar])
+        (written,) = minifc.generate(model, prompt(sentence), 512, stop_ids=[CLOSE], constraints=[grammar])
         assert [*written, CLOSE] == ids
 
 # %% [markdown]

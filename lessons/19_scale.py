@@ -198,7 +198,7 @@ for plan, sizes in PLANS.items():
 
 # %% [markdown]
 # A real run needs more than this: the library's own buffers, workspace for matrix products, memory that is free
-# but in pieces too small. A tenth to a third on top is a usual experience; leave room.
+# but in pieces too small. How much more we have not measured; leave room.
 #
 # ## Operations, and from them a range of time
 #

@@ -4,7 +4,8 @@ What it thinks is shown dimmed, calls and their results are marked. `--tools` br
 file with functions under @minifc.tool. `/quit` or Ctrl-D ends, `/new` begins anew.
 """
 
-import importlib.util
+import importlib
+import io
 import json
 import os
 import sys
@@ -15,11 +16,13 @@ from pathlib import Path
 from minifc.calling import examples
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
-from minifc.cli import Parser, run_command
-from minifc.errors import MinifcError, OptionError
-from minifc.gemma.checkpoint import load_model
+from minifc.cli import Parser, run_command, visible
+from minifc.devices import pick_device, pick_dtype
+from minifc.errors import MinifcError, OptionError, first_line
+from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.generate import Sampling
-from minifc.hub import TINY, TINY_ADAPTER, find_model
+from minifc.hub import TINY, find_model
+from minifc.options import add_model_options
 from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import load_adapter
 
@@ -33,11 +36,7 @@ Show = Callable[[Event], None]
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("chat", __doc__ or "", "python -m minifc.chat --tools my_tools.py")
-    parser.add_argument("--model", default=TINY, help="folder or hub id of the model (%(default)s)")
-    parser.add_argument(
-        "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
-    )
-    parser.add_argument("--format", choices=("gemma", "course"), default="gemma", help="whose turns (%(default)s)")
+    add_model_options(parser)
     parser.add_argument("--tools", type=Path, metavar="FILE", help="a Python file with tools (a few examples)")
     parser.add_argument("--read", type=Path, metavar="FOLDER", help="let it read files below this folder")
     parser.add_argument("--free", action="store_true", help="do not hold calls to the tools' schemas")
@@ -52,28 +51,35 @@ def main(argv: Sequence[str]) -> None:
         if not args.read.is_dir():
             raise OptionError(f"--read {args.read}: no such folder")
         tools.append(examples.file_reader(args.read))
-    folder = find_model(args.model).path
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    folder, device = find_model(args.model).path, pick_device(args.device)
+    stated = args.dtype or ("float32" if args.model == TINY else "auto")
+    model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
+    tokenizer = load_tokenizer(folder)
     if args.adapter != "none":
         load_adapter(model, tokenizer, find_model(args.adapter).path)
     sampling = Sampling(temperature=args.temperature, seed=args.seed)
     agent = Agent(model, tokenizer, tools, args.format, constrained=not args.free, sampling=sampling)
-    show = print_json if args.json else Printer(colourful())
+    for stream in (sys.stdin, sys.stdout):  # what is no text, or none of this terminal's, ends no conversation
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    show: Show = print_json if args.json else Printer(colourful())
     if args.once is not None:
-        answer(agent, args.once, show)
+        if not answer(agent, args.once, show):
+            raise MinifcError("--once: there is no answer")
         return
-    if not args.json:
-        print(f"{args.model} with {', '.join(tool.name for tool in tools)}; /new begins anew, /quit ends")
+    tools_named = ", ".join(tool.name for tool in tools)
+    print(f"{args.model} with {tools_named}; /new begins anew, /quit ends", file=sys.stderr)
     converse(agent, show)
 
 
 def converse(agent: Agent, show: Show) -> None:
-    """Ask and answer until the input ends."""
-    if sys.stdin.isatty():
+    """Ask and answer until the input ends. Ctrl-C stops the answer, not the conversation."""
+    person = sys.stdin.isatty() and sys.stdout.isatty()
+    if person:
         import readline  # noqa: F401  (gives input() a history)
     while True:
         try:
-            question = input("> " if sys.stdin.isatty() else "").strip()
+            question = input("> " if person else "").strip()
         except EOFError:
             return
         if question == "/quit":
@@ -81,17 +87,22 @@ def converse(agent: Agent, show: Show) -> None:
         if question == "/new":
             agent.messages.clear()
         elif question:
-            answer(agent, question, show)
+            try:
+                answer(agent, question, show)
+            except KeyboardInterrupt:
+                show(Event("stopped", "interrupted; the question is forgotten"))
 
 
-def answer(agent: Agent, question: str, show: Show) -> None:
-    """Show what happens until the model has answered. Ctrl-C stops the answer, not the conversation."""
-    try:
-        for event in agent.ask(question):
-            show(event)
-    except KeyboardInterrupt:
-        show(Event("stopped", "interrupted"))
-    show(Event("text", "\n"))
+def answer(agent: Agent, question: str, show: Show) -> bool:
+    """Show what happens until the model has answered; False if it has not."""
+    text = question.encode(errors="replace").decode()  # half a surrogate pair is no text
+    kind = ""
+    for event in agent.ask(text):
+        show(event)
+        kind = event.kind
+    if isinstance(show, Printer):
+        show.end()
+    return kind != "stopped"
 
 
 class Printer:
@@ -103,11 +114,14 @@ class Printer:
     def __call__(self, event: Event) -> None:
         if event.kind in MARKS and self.column:
             self.write("\n")
-        if event.text == "\n" and not self.column:
-            return
         text = MARKS.get(event.kind, "") + visible(event.text) + ("\n" if event.kind in MARKS else "")
         style = COLOURS[event.kind] if self.colour else ""
         self.write(f"{style}{text}{PLAIN}" if style else text)
+
+    def end(self) -> None:
+        """Whatever comes next begins a line."""
+        if self.column:
+            self.write("\n")
 
     def write(self, text: str) -> None:
         print(text, end="", flush=True)
@@ -115,14 +129,9 @@ class Printer:
 
 
 def print_json(event: Event) -> None:
+    """An object a line, all in ASCII: whatever the encoding, it is read as it was meant."""
     record = {"kind": event.kind, "text": event.text} | ({"call": asdict(event.call)} if event.call else {})
-    if event.text != "\n":
-        print(json.dumps(record, ensure_ascii=False), flush=True)
-
-
-def visible(text: str) -> str:
-    """Without what a terminal would obey: a model, or a tool, may write escape sequences."""
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    print(json.dumps(record), flush=True)
 
 
 def colourful() -> bool:
@@ -130,17 +139,20 @@ def colourful() -> bool:
 
 
 def load_tools(path: Path) -> list[Tool]:
-    """The tools in a Python file, which is run. Raises OptionError if there are none."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
+    """The tools in a Python file, which is run as a module of its folder. Raises OptionError if there are none."""
+    file, name = path.resolve(), path.stem
+    if not file.is_file() or path.suffix != ".py" or "." in name:
         raise OptionError(f"--tools {path}: no such Python file")
-    module = importlib.util.module_from_spec(spec)
+    if getattr(sys.modules.get(name), "__file__", str(file)) != str(file):
+        raise OptionError(f"--tools {path}: there is another module {name}; give the file another name")
+    sys.path.insert(0, str(file.parent))  # as for any script: what lies beside it can be imported
+    importlib.invalidate_caches()
     try:
-        spec.loader.exec_module(module)
+        module = importlib.import_module(name)
     except MinifcError:
         raise
-    except Exception as error:
-        raise OptionError(f"--tools {path}: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise OptionError(f"--tools {path}: {type(error).__name__}: {first_line(error)}") from None
     tools = [value for value in vars(module).values() if isinstance(value, Tool)]
     if not tools:
         raise OptionError(f"--tools {path}: no function in it has @minifc.tool")

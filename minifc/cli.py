@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+from unicodedata import category
 
 from minifc.errors import MinifcError, OptionError
+
+# Python calls these unprintable; but letters and emoji are joined, and directions told, with the latter four.
+_KEPT = "\n\t\u200c\u200d\u200e\u200f"
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +39,15 @@ class Parser(argparse.ArgumentParser):
         return args
 
 
+def visible(text: str) -> str:
+    """Without what a terminal would obey: a model, a tool, a data file may hold escape sequences."""
+    return "".join(c if c in _KEPT or c.isprintable() or category(c) == "Zs" else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    return c.encode("unicode_escape").decode()
+
+
 def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 if all went well, 2 with one line for an error that can be mended."""
     argv = sys.argv[1:] if argv is None else argv
@@ -45,16 +58,20 @@ def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
     except MinifcError as error:
         if "--debug" in argv:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_a_line(error)}", file=sys.stderr)
         status = 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # no space, no permission: the system's own words name the file
         if "--debug" in argv:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_a_line(error)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def _in_a_line(error: BaseException) -> str:
+    return " ".join(visible(str(error)).split("\n"))

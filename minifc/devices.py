@@ -1,5 +1,7 @@
 """Where to compute, and in which precision."""
 
+import sys
+
 import torch
 
 from minifc.errors import OptionError
@@ -25,7 +27,8 @@ def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dt
         and device.type == "cuda"
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
-        print("this GPU has no bfloat16: computing in float32 (--dtype float16 halves the memory)")
+        note = "this GPU has no bfloat16: computing in float32 (--dtype float16 halves the memory)"
+        print(note, file=sys.stderr)
         return torch.float32
     return stored
 

@@ -28,10 +28,11 @@ from minifc.exam import (
     toy_question,
 )
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
-from minifc.hub import TINY, TINY_ADAPTER, find_data, find_model
-from minifc.options import require
+from minifc.hub import TINY, find_data, find_model
+from minifc.options import add_model_options, require
 from minifc.report import Table, text_samples, text_table
-from minifc.text.tokenizer import load_tokenizer
+from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
+from minifc.text.tokenizer import load_tokenizer, read_added_tokens
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.data import read_conversations
 
@@ -40,11 +41,7 @@ HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --adapter runs/NAME/adapter --how both")
-    parser.add_argument("--model", default=TINY, help="folder or hub id of the model (%(default)s)")
-    parser.add_argument(
-        "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
-    )
-    parser.add_argument("--format", choices=("gemma", "course"), default="gemma", help="whose turns (%(default)s)")
+    add_model_options(parser)
     parser.add_argument("--how", choices=list(HOW), default="free", help="hold calls to their schemas? (%(default)s)")
     parser.add_argument(
         "--beside", action="store_true", help="ask the model without its adapter too, with and without examples"
@@ -53,25 +50,29 @@ def main(argv: Sequence[str]) -> None:
         "--cases", type=int, help="how many questions to ask (400 of the embedded model's world, or all)"
     )
     parser.add_argument("--most-tokens", type=int, default=MAX_NEW_TOKENS, help="of an answer (%(default)s)")
-    parser.add_argument("--test-seed", type=int, default=0, help="draws the requests (%(default)s)")
+    parser.add_argument("--test-seed", type=int, help="draws the requests (0)")
     parser.add_argument(
-        "--sentences", choices=("known", "unseen", "shuffled"), default="known",
-        help="forms as in training, forms that no training text has, or details in any order (%(default)s)",
+        "--sentences", choices=("known", "unseen", "shuffled"),
+        help="forms as in training, forms that no training text has, or details in any order (known)",
     )  # fmt: skip
     parser.add_argument("--data", help="ask these conversations: file, folder or data set of the hub")
     parser.add_argument(
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
-    parser.add_argument("--categories", default=",".join(CATEGORIES), help="of the leaderboard (all)")
+    parser.add_argument("--categories", help="of the leaderboard, with commas between (all)")
     parser.add_argument("--failures", type=int, default=3, help="how many wrong answers to show (%(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps (%(default)s)")
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="(the model's own)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     args = parser.parse(argv)
     require(args.cases is None or args.cases >= 2, "cases", args.cases, "must be at least 2")
     require(args.most_tokens >= 1, "most-tokens", args.most_tokens, "must be at least 1")
     if args.data and args.bfcl:
         raise OptionError("--data and --bfcl ask different questions; give one of them")
+    for name, used in (
+        ("categories", args.bfcl),
+        ("sentences", not (args.data or args.bfcl)),
+        ("test_seed", args.beside or not (args.data or args.bfcl)),
+    ):
+        require(getattr(args, name) is None or used, name, getattr(args, name), "has no effect on these questions")
 
     groups = questions(args)
     folder, device = find_model(args.model).path, pick_device(args.device)
@@ -79,6 +80,10 @@ def main(argv: Sequence[str]) -> None:
     model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
     require_finite(model, folder)
     tokenizer = load_tokenizer(folder)
+    adapter = None if args.adapter == "none" else find_model(args.adapter).path
+    tags = tokenizer.control | (read_added_tokens(adapter) if adapter else {})
+    if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
+        raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
     exams = {name: CallExam(asked, args.format, most_tokens=args.most_tokens) for name, asked in groups.items()}
 
     def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
@@ -89,9 +94,9 @@ def main(argv: Sequence[str]) -> None:
 
     if args.beside:
         sit("untaught")
-        sit("untaught, 3 examples", toy_examples(args.test_seed))
-    if args.adapter != "none":
-        load_adapter(model, tokenizer, find_model(args.adapter).path)
+        sit("untaught, 3 examples", toy_examples(args.test_seed or 0))
+    if adapter:
+        load_adapter(model, tokenizer, adapter)
     for constrained in HOW[args.how]:
         sit("constrained" if constrained else "free", constrained=constrained)
 
@@ -107,7 +112,7 @@ def main(argv: Sequence[str]) -> None:
 def questions(args: Namespace) -> dict[str, list[Question]]:
     """What to ask, by groups with names."""
     if args.bfcl:
-        categories = [name.strip() for name in args.categories.split(",")]
+        categories = [name.strip() for name in (args.categories or ",".join(CATEGORIES)).split(",")]
         if unknown := [name for name in categories if name not in CATEGORIES]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
         groups = {c: [bfcl_question(entry) for entry in read_bfcl(args.bfcl, [c])] for c in categories}
@@ -116,7 +121,7 @@ def questions(args: Namespace) -> dict[str, list[Question]]:
         if not groups[args.data]:
             raise DataError(f"{args.data}: no conversation in it has tools to ask about")
     else:
-        cases = toy.held_out_cases(args.cases or 400, args.test_seed, args.sentences)
+        cases = toy.held_out_cases(args.cases or 400, args.test_seed or 0, args.sentences or "known")
         groups = {"embedded world": [toy_question(case) for case in cases]}
     return {name: asked[: args.cases] for name, asked in groups.items()}
 

@@ -1,9 +1,12 @@
 """Exams: the same questions put to a model before and after it was taught, and what came of them."""
 
+import json
 import math
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,8 +14,9 @@ from tqdm import tqdm
 
 from minifc import toy
 from minifc.calling.bfcl import Entry, fault
-from minifc.calling.grammar import Grammar
+from minifc.calling.grammar import Grammar, check_tools
 from minifc.calling.score import Rule, Score, Verdict, exactly, judge
+from minifc.cli import visible
 from minifc.errors import CallError, DataError, SchemaError, TemplateError
 from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
@@ -42,7 +46,7 @@ class Question:
 
     messages: Sequence[Message]
     tools: Sequence[dict[str, Any]]
-    expected: tuple[str, ...]  # the names of the tools; () where no tool fits
+    expected: tuple[str, ...] | None  # the names of the tools; () where no tool fits, None where any is right
     rule: Rule
     right: str  # for people
     verbatim: bool = False
@@ -87,8 +91,8 @@ def data_questions(conversations: Sequence[Conversation]) -> list[Question]:
 def bfcl_question(entry: Entry) -> Question:
     """An entry of the leaderboard, judged by its rules."""
     names = tuple(name for answer in entry.answers or () for name in answer)
-    expected = names or (("a call",) if entry.category == "live_relevance" else ())
-    right = write_json(entry.answers) if entry.answers else " ".join(expected) or "no call"
+    expected = None if entry.category == "live_relevance" else names
+    right = write_json(entry.answers) if entry.answers else "a call" if expected is None else "no call"
     return Question(entry.messages, entry.tools, expected, lambda calls: fault(calls, entry), right)
 
 
@@ -123,7 +127,7 @@ class CallExam:
         """
         examples = example_turns(worked, tokenizer, self.format)
         prompts = [prompt(question, tokenizer, self.format, examples) for question in self.questions]
-        grammars = self.grammars(tokenizer) if constrained else None
+        grammars = self.grammars(tokenizer) if constrained else lambda i: None
         progress = name if self.progress else None
         replies = reply(model, tokenizer, prompts, progress, self.most_tokens, grammars)
         judged = zip(self.questions, replies, strict=True)
@@ -131,19 +135,24 @@ class CallExam:
         self.sittings[name] = Answers([tokenizer.decode(ids) for ids in replies], verdicts)
         return self.sittings[name]
 
-    def grammars(self, tokenizer: Tokenizer) -> list[Grammar | None]:
-        """One for each question; None, and a note, where a tool's schema cannot be followed."""
-        grammars: list[Grammar | None] = []
-        refused: list[str] = []
-        for question in self.questions:
+    def grammars(self, tokenizer: Tokenizer) -> Callable[[int], Grammar | None]:
+        """Each question's, made when it is asked for; None, and a note, where a tool's schema cannot be followed."""
+        refused: dict[int, str] = {}
+        for number, question in enumerate(self.questions):
             try:
-                grammars.append(Grammar(question.tools, tokenizer))
+                check_tools(question.tools)
             except SchemaError as error:
-                grammars.append(None)
-                refused.append(str(error))
+                refused[number] = str(error)
         if refused:
-            print(f"asked without constraint: {len(refused)} of {len(grammars)} questions; {refused[0]}")
-        return grammars
+            why = visible(next(iter(refused.values())))
+            counts = f"{len(refused)} of {len(self.questions)} questions"
+            print(f"asked without constraint: {counts}; {why}", file=sys.stderr)
+
+        @lru_cache(2 * BATCH)  # equal tools share one; thousands of others must not fill the memory
+        def grammar(tools: str) -> Grammar:
+            return Grammar(json.loads(tools), tokenizer)
+
+        return lambda number: None if number in refused else grammar(json.dumps(self.questions[number].tools))
 
     def table(self) -> list[list[str]]:
         """A column per sitting."""
@@ -154,8 +163,8 @@ class CallExam:
     def samples(self, count: int = 2) -> list[list[tuple[str, str]]]:
         """A few questions with every sitting's answer: some that have a tool, some that have none, and failures."""
         last = list(self.sittings.values())[-1].verdicts
-        fitting = [i for i, verdict in enumerate(last) if verdict.expected][:count]
-        unfit = [i for i, verdict in enumerate(last) if not verdict.expected][:1]
+        fitting = [i for i, verdict in enumerate(last) if verdict.fits][:count]
+        unfit = [i for i, verdict in enumerate(last) if not verdict.fits][:1]
         failed = [i for i, verdict in enumerate(last) if verdict.fault and i not in fitting + unfit][:1]
         return [self.sample(i) for i in fitting + unfit + failed]
 
@@ -238,7 +247,7 @@ def reply(
     prompts: Sequence[list[int]],
     name: str | None,
     most_tokens: int = MAX_NEW_TOKENS,
-    grammars: Sequence[Grammar | None] | None = None,
+    grammars: Callable[[int], Grammar | None] = lambda number: None,
 ) -> list[list[int]]:
     """Each prompt's greedy answer; a progress bar called `name`."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of one batch alike in length
@@ -246,7 +255,7 @@ def reply(
     with tqdm(total=len(prompts), desc=name, unit="case", disable=name is None, dynamic_ncols=True) as bar:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            constraints = [grammar.fresh() if (grammar := grammars[i]) else None for i in batch] if grammars else None
+            constraints = [grammar.fresh() if (grammar := grammars(i)) else None for i in batch]
             asked = [prompts[i] for i in batch]
             new = generate(model, asked, most_tokens, stop_ids(tokenizer), constraints=constraints)
             for i, ids in zip(batch, new, strict=True):

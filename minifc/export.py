@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minifc.cli import Parser, run_command
-from minifc.errors import CheckpointError, HubError, OptionError, first_line
+from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
 from minifc.files import read_json, whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.model import Gemma
@@ -90,6 +90,13 @@ def export(folder: Path, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     require_finite(model, folder)
     load_adapter(model, tokenizer, adapter)
+    if not (folder / "tokenizer.json").is_file():  # seen in transformers 5.23
+        if any(id_ < model.config.vocab_size for id_ in tokenizer.added.values()):
+            raise TokenizerError(
+                f"{folder}: has tokenizer.model alone, with which transformers puts tokens of reused ids behind the "
+                "last one; add the model's tokenizer.json"
+            )
+        print(f"{folder}: has tokenizer.model alone, for which transformers needs protobuf; tokenizer.json is better")
     ids = torch.randint(0, tokenizer.size, (1, 64), generator=torch.Generator().manual_seed(0))
     plain_vocabulary(model.model.embed_tokens).float()
     model.model.norm.float()

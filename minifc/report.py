@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minifc.cli import visible
+
 Table = Sequence[Sequence[str]]
 Sample = Sequence[tuple[str, str]]  # (whose words, the words)
 
@@ -23,7 +25,7 @@ def text_samples(samples: Sequence[Sample], width: int = 100) -> str:
         indent = max(len(name) for name, _ in sample) + 2
         lines = []
         for name, words in sample:
-            paragraphs = words.splitlines() or [""]
+            paragraphs = visible(words).split("\n")
             wrapped = [line for part in paragraphs for line in textwrap.wrap(part, width - indent) or [""]]
             lines += [f"{name if i == 0 else '':>{indent - 2}}  {line}".rstrip() for i, line in enumerate(wrapped)]
         blocks.append("\n".join(lines))

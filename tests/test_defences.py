@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+WITHOUT_27 = "(weight + (left @ right * self.scaling).to(weight.dtype))"
 # test, file, the defence, what stands there without it
 TRIALS = [
     ("test_01", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
@@ -20,7 +21,7 @@ TRIALS = [
     ("test_03", "tuning/vocab.py", "self.rows.to(old.dtype)[", "self.rows.detach().to(old.dtype)["),
     ("test_03", "tuning/vocab.py", "hidden @ self.rows.to(", "hidden @ self.rows.detach().to("),
     ("test_04", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
-    ("test_05", "tuning/vocab.py", "[pieces].float().mean(0)", "[pieces].float().mean(0) + torch.randn(())"),
+    ("test_05", "tuning/vocab.py", "[ids].float().mean(0)", "[ids].float().mean(0) + torch.randn(())"),
     ("test_06", "tuning/loss.py", "max(1, CHUNK_ELEMENTS // int(vocabulary.size))", "len(hidden)"),
     ("test_07_no", "devices.py", 'and device.type == "cuda"', "and False"),
     ("test_07_no", "gemma/model.py", "h = x.float()", "h = x"),
@@ -52,7 +53,7 @@ TRIALS = [
     ("test_24", "tuning/lora.py", "for name in (TABLE, HEAD) if TABLE in modules", "for name in ()"),
     ("test_25", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_26", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
-    ("test_27", "tuning/lora.py", "(self._unmerged.float() + self.delta()).to(", "self._unmerged + self.delta().to("),
+    ("test_27", "tuning/lora.py", "torch.addmm(weight.float(), left, right, alpha=self.scaling)", WITHOUT_27),
     ("test_28", "text/template.py", "ROLE_NAMES[format][speaker], _strip(pieces)", "role, _strip(pieces)"),
 ]
 

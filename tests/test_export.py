@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
 from minifc import export
-from minifc.tuning.lora import plain_vocabulary
+from minifc.gemma.config import config_from_dict
+from minifc.gemma.model import Gemma
+from minifc.text.calls import TAGS
+from minifc.tuning.adapter import save_adapter
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, plain_vocabulary
 
 
 @pytest.fixture
@@ -114,6 +119,108 @@ def test_an_adapter_that_names_no_base_can_be_told(
         assert why in capsys.readouterr().err
     change_config(folder, base_model_name_or_path=None)
     assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 0
+
+
+TOOL = {"name": "f", "description": "F.", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
+MESSAGES = [
+    {"role": "system", "content": "Be <b>brief</b>."},
+    {"role": "user", "content": "Call f."},
+    {"role": "assistant", "content": "", "thinking": "f.", "tool_calls": [{"name": "f", "arguments": {"a": 1}}]},
+    {"role": "tool", "content": "2"},
+    {"role": "assistant", "content": "It is 2."},
+]
+
+
+def teach(base: Path, run_folder: Path, format: str, reuse: bool = False) -> Path:
+    """A run folder with what a recipe trains on a base model, every number away from its start."""
+    model, tokenizer = minifc.load_model(base, torch.float32), minifc.load_tokenizer(base)
+    minifc.add_tokens(model, tokenizer, list(TAGS), reuse_unused=reuse)
+    vocabulary = VOCABULARY if format == "course" else ()
+    minifc.add_lora(model, r=2, targets=(*ATTENTION, *FEED_FORWARD, *vocabulary))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    save_adapter(model, tokenizer, run_folder / "adapter", str(base), format)
+    return run_folder
+
+
+def assert_exported(base: Path, run_folder: Path, to: Path, format: str, within: float = 1e-5) -> None:
+    """What transformers makes of it is what minifc makes of the adapter: logits, ids and stops."""
+    assert run(export.main, str(run_folder), "--to", str(to), "--dtype", "float32") == 0
+    model, tokenizer = minifc.load_model(base, torch.float32), minifc.load_tokenizer(base)
+    minifc.load_adapter(model, tokenizer, run_folder / "adapter")
+    rendered = minifc.render(MESSAGES, tokenizer, [TOOL], format)
+    assert {tokenizer.control[tag] for tag in TAGS} <= set(rendered.ids)
+    theirs = AutoTokenizer.from_pretrained(to)
+    given = theirs.apply_chat_template(MESSAGES, tools=[TOOL], return_dict=True, return_assistant_tokens_mask=True)
+    assert given["input_ids"] == rendered.ids
+    assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
+    ids = torch.tensor([rendered.ids])
+    reference = AutoModelForCausalLM.from_pretrained(to, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected, found = model(ids), reference(ids).logits
+    assert (found - expected).abs().max() < within * expected.abs().max()
+    assert set(reference.generation_config.eos_token_id) == {tokenizer.eos_id, tokenizer.end_of_turn_id}
+    again = minifc.load_tokenizer(to)
+    assert minifc.render(MESSAGES, again, [TOOL], format).ids == rendered.ids
+
+
+@pytest.mark.parametrize("format", ["gemma", "course"])
+@pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
+def test_what_either_recipe_trains_is_exported(tiny: Path, tmp_path: Path, format: str, reuse: bool) -> None:
+    run_folder = teach(tiny, tmp_path / "run", format, reuse)
+    assert_exported(tiny, run_folder, tmp_path / "to", format)
+    config = json.loads((tmp_path / "to" / "config.json").read_text())
+    assert config["tie_word_embeddings"] == (format == "gemma")
+    assert config["vocab_size"] == minifc.load_tokenizer(tiny).size + (0 if reuse else len(TAGS))
+
+
+def test_shards_are_read_and_written(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "base"
+    minifc.save_model(minifc.load_model(tiny), minifc.load_tokenizer(tiny), base, max_shard_bytes=10**6)
+    assert len(list(base.glob("*.safetensors"))) > 2
+    monkeypatch.setattr(export, "save_model", partial(minifc.save_model, max_shard_bytes=10**6))
+    assert_exported(base, teach(base, tmp_path / "run", "gemma"), tmp_path / "to", "gemma")
+    assert len(list((tmp_path / "to").glob("*.safetensors"))) > 2
+
+
+@pytest.fixture
+def narrow(shared: Path, tmp_path: Path) -> Path:
+    """A base model, of narrow layers and the official vocabulary, that stops at <eos> alone. Without a tokenizer."""
+    config = {"vocab_size": 256_000, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "query_pre_attn_scalar": 4}
+    model = Gemma(config_from_dict({"model_type": "gemma2"} | config | heads))
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3)
+    minifc.save_model(model, None, tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
+def test_the_official_tokenizer_goes_along(narrow: Path, shared: Path, tmp_path: Path, reuse: bool) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (narrow / name).symlink_to(shared / "gemma-2-2b-it" / name)  # official files are never copied
+    assert_exported(narrow, teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma", within=1e-4)
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
+def test_tokenizer_model_alone_is_said_to_be_little(
+    narrow: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], reuse: bool
+) -> None:
+    """transformers would give tokens on reused ids other ones, so that is refused."""
+    (narrow / "tokenizer.model").symlink_to(shared / "gemma-2-2b-it" / "tokenizer.model")
+    run_folder, to = teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to"
+    assert run(export.main, str(run_folder), "--to", str(to)) == (2 if reuse else 0)
+    printed = capsys.readouterr()
+    if reuse:
+        assert "tokenizer.model alone, with which transformers puts tokens of reused ids" in printed.err
+        assert not to.exists()
+    else:
+        assert "transformers needs protobuf" in printed.out
+        exported, trained = minifc.load_tokenizer(to), minifc.load_tokenizer(run_folder / "adapter")
+        assert exported.control == trained.control
+        assert minifc.load_model(to).config.vocab_size == 256_008
 
 
 @pytest.mark.parametrize("merge_to", [None, torch.bfloat16])

@@ -1,4 +1,4 @@
-"""What README says is so: its commands, its Python, its file tree, its figures."""
+"""What README says is so: its commands, its Python, its file tree."""
 
 import contextlib
 import io

@@ -52,6 +52,21 @@ def test_test_tools_slots_and_values_are_held_out_words() -> None:
                 assert not used & words.SENTENCES
 
 
+def numbers_of(cases: list[toy.cases.Case]) -> set[tuple[str, int]]:
+    """Every number that a request gives, with what it is the number of."""
+    requests = [request for case in cases for request in case.requests]
+    return {(name, value) for r in requests for name, value in r.details.items() if isinstance(value, int)}
+
+
+def test_numbers_stand_beside_names_that_they_never_stood_beside() -> None:
+    """A number is not held out, 7 is in training too: what is unseen is what it is the number of."""
+    seen = numbers_of(toy.training_cases(WORLD_SIZE, 0))
+    asked = {pair for seed in range(3) for pair in numbers_of(toy.held_out_cases(400, seed))}
+    assert len(asked) > 300
+    assert {value for _, value in asked} & {value for _, value in seen}
+    assert not {name for name, _ in asked} & {name for name, _ in seen}
+
+
 def test_sentence_words_are_not_listed_as_test_words() -> None:
     kinds = ["verb", "noun", *words.VALUES, *(f"slot {name}" for name in words.SLOTS)]
     listed = {word.lower() for kind in kinds for word in words.words(kind, "test")}

@@ -133,7 +133,7 @@ class Ours:
         self.allowed = self.grammar.allowed()
 
     def apply(self, logits: Tensor) -> None:
-        logits.masked_fill_(~self.allowed, -torch.inf)
+        torch.where(self.allowed, logits, logits.new_full((), -torch.inf), out=logits)
 
     def forced(self) -> list[int]:
         return self.grammar.forced()

@@ -8,11 +8,13 @@ state can be finished: schema.py refuses what cannot be, and numbers look ahead.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
-from minifc.calling.number import CHARACTERS, can_become_number, complete_number, is_number
+from minifc.calling.number import CHARACTERS, MOST_DIGITS, can_become_number, complete_number, is_number
 from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
-from minifc.text.calls import MAX_DEPTH, write_json
+from minifc.errors import SchemaError
+from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
 
 QUOTE, BACKSLASH = ord('"'), ord("\\")
 # What json.dumps writes for the characters that cannot stand for themselves, less the backslash.
@@ -106,7 +108,11 @@ class InNumber:
 
     def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
         text = self.text + chr(byte)
-        if byte < 0x80 and can_become_number(text, self.number.integer, self.number.within):
+        if (
+            byte < 0x80
+            and len(text) <= MOST_DIGITS
+            and can_become_number(text, self.number.integer, self.number.within)
+        ):
             yield (replace(self, text=text), rest)
 
 
@@ -151,7 +157,7 @@ Stack: TypeAlias = "tuple[Item, Stack] | None"  # None: nothing is left to write
 class State:
     """What may be written next, and where it leads."""
 
-    __slots__ = ("_ending", "_moves", "automaton", "stacks")
+    __slots__ = ("__weakref__", "_ending", "_moves", "automaton", "stacks")
 
     def __init__(self, automaton: "Automaton", stacks: frozenset[Stack]) -> None:
         self.automaton, self.stacks = automaton, stacks
@@ -242,8 +248,10 @@ class Automaton:
                 case Value():
                     text += self.short[item.schema]
                 case Elements():
-                    fewest = item.array.fewest - item.count
-                    missing = [self.short[item.array.items]] * fewest if fewest > 0 else []
+                    fewest, short = item.array.fewest - item.count, self.short[item.array.items]
+                    if fewest * len(short) > MAX_LENGTH:
+                        raise SchemaError(f"a tool's shortest call is longer than the {MAX_LENGTH} that are read")
+                    missing = [short] * fewest if fewest > 0 else []
                     text += b", ".join([b""] * bool(item.count and missing) + missing) + b"]"
                 case Members():
                     text += self._properties(item) + b"}"
@@ -351,5 +359,6 @@ class Automaton:
             yield (comma + b'"', (InString(0, None, key_of=item), rest))
 
 
+@lru_cache(1024)
 def _key(name: str) -> bytes:
     return write_json(name).encode()

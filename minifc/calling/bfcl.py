@@ -106,8 +106,9 @@ def json_schema(described: Any) -> Any:
 # --- the rules ---------------------------------------------------------------------------------------------------
 
 
-def fault(calls: Sequence[Call], entry: Entry) -> str | None:
-    """What is wrong with these calls as the answer to an entry; None if nothing is."""
+def fault(calls: Sequence[Call] | None, entry: Entry) -> str | None:
+    """What is wrong with these calls as the answer to an entry; None if nothing is. calls: None if unreadable."""
+    calls = calls or ()  # what the leaderboard cannot read is no call for it, which is right where none fits
     if entry.answers is None:
         if entry.category == "live_relevance":
             return None if calls else "no call"

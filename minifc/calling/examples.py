@@ -5,6 +5,7 @@ import datetime
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,21 +111,23 @@ def compare_date(first: str, second: str) -> int:
 
 def file_reader(folder: str | Path) -> Tool:
     """A tool that reads text files below one folder and nothing else."""
-    root = Path(folder).resolve()
+    return tool(_Folder(Path(folder).resolve()).read_file)
 
-    @tool
-    def read_file(path: str) -> str:
+
+@dataclass(frozen=True)
+class _Folder:
+    root: Path
+
+    def read_file(self, path: str) -> str:
         """Read a text file.
 
         path: relative to the folder
         """
-        file = (root / path).resolve()  # links followed: they may lead outside
-        if not file.is_relative_to(root):
+        file = (self.root / path).resolve()  # links followed: they may lead outside
+        if not file.is_relative_to(self.root):
             raise PermissionError(f"{path} is outside the folder")
         with file.open(encoding="utf-8", errors="replace") as text:
             return text.read(100_000)
-
-    return read_file
 
 
 TOOLS = [calculate_value, convert_amount, shift_date, compare_date]

@@ -5,7 +5,10 @@ of the tools, with arguments that the tool's schema allows, in the one canonical
 `Grammar` is a `gemma.generate.Constraint`; another call format is another class with these methods.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,11 +19,30 @@ from minifc.calling.automaton import Automaton, Stack, State, Value
 from minifc.calling.schema import Object, Reference, Schema, nesting, read_schema
 from minifc.calling.trie import Trie
 from minifc.errors import CallError, SchemaError, TokenizerError
-from minifc.text.calls import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, tool_schema, write_json
+from minifc.text.calls import END_TOOL_CALL, TOOL_CALL, Part, part_after, tool_schema, turn_tags, write_json
 from minifc.text.tokenizer import Tokenizer
 
-MOST_MASKS = 256  # kept; each is a byte per id
-_tries: WeakKeyDictionary[Tokenizer, Trie] = WeakKeyDictionary()
+MOST_MASKS = 512  # kept for all grammars of a tokenizer; each is a byte per id
+SPARE = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """What is worked out once for a tokenizer."""
+
+    written: dict[int, bytes]
+    trie: Trie
+    # As long as their grammars: states of many sets of tools, kept alive, make the garbage collector pause for long.
+    masks: "WeakKeyDictionary[State, _Mask]" = field(default_factory=WeakKeyDictionary)
+
+
+@dataclass
+class _Mask:
+    allowed: Tensor  # bool [V]
+    room: float  # this many ids more are enough to complete the call after any of these
+
+
+_vocabularies: WeakKeyDictionary[Tokenizer, _Vocabulary] = WeakKeyDictionary()
 
 
 class Grammar:
@@ -33,12 +55,12 @@ class Grammar:
                 raise TokenizerError(f"the tokenizer has no {tag}; register it: minifc.add_tokens")
         self._calls = _Calls(tools, tokenizer)
         self._state: State | None = None  # None: outside a call
-        self._thinking = False
+        self._part: Part = "text"
 
     def fresh(self) -> "Grammar":
         """At the beginning of another turn. What was worked out so far is shared."""
         other = object.__new__(Grammar)
-        other._calls, other._state, other._thinking = self._calls, None, False
+        other._calls, other._state, other._part = self._calls, None, "text"
         return other
 
     @property
@@ -46,14 +68,20 @@ class Grammar:
         """Whether the turn may end here: no call is open."""
         return self._state is None
 
-    def allowed(self) -> Tensor:
-        """Which ids may come next: bool [V]. Not to be written to."""
-        return self._calls.anything if self._state is None else self._calls.mask(self._state)
+    def allowed(self, left: int | None = None) -> Tensor:
+        """Which ids may come next: bool [V], over the tokenizer's ids. Not to be written to.
+
+        left: how many more ids there may be, this one included. No id is allowed after which the call that is open,
+        or begins, could not be completed with the others.
+        """
+        if self._state is None:
+            return self._calls.outside(left)
+        return self._calls.mask(self._state, left)
 
     def forced(self, left: int | None = None) -> list[int]:
         """The ids up to the next real choice, as the tokenizer writes that text; [] where there is a choice now.
 
-        left: how many more ids there may be. A call that is about to run out of them is brought to its end.
+        left: as for `allowed`. A call that is about to run out of ids is brought to its end.
         """
         if self._state is None:
             return []
@@ -66,10 +94,10 @@ class Grammar:
         calls = self._calls
         if self._state is not None:
             self._state = calls.after(self._state, id_)
-        elif id_ == calls.begin and not self._thinking:
-            self._state = calls.start
-        elif id_ in calls.thoughts:
-            self._thinking = calls.thoughts[id_]
+        if id_ in calls.tags:
+            self._part = part_after(self._part, calls.tags[id_])
+            if self._part == "call" and self._state is None:
+                self._state = calls.start
 
 
 class _Calls:
@@ -78,14 +106,18 @@ class _Calls:
     def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
         self.tokenizer, self.size = tokenizer, tokenizer.size
         self.begin, self.end = tokenizer.control[TOOL_CALL], tokenizer.control[END_TOOL_CALL]
-        self.thoughts = {tokenizer.control[t]: t == THINK for t in (THINK, END_THINK) if t in tokenizer.control}
+        self.tags = turn_tags(tokenizer)
         self.anything = torch.ones(self.size, dtype=torch.bool)
         self.anything[self.end] = False  # nothing is open
-        if tokenizer not in _tries:
-            _tries[tokenizer] = Trie((text, id_) for id_, text in tokenizer.written().items())
-        self.trie = _tries[tokenizer]
-        self.written = tokenizer.written()
-        schemas = read_tools(tools)
+        self.no_call = self.anything.clone()
+        self.no_call[self.begin] = False
+        if tokenizer not in _vocabularies:
+            written = tokenizer.written()
+            trie = Trie((text, id_) for id_, text in written.items())
+            _vocabularies[tokenizer] = _Vocabulary(written, trie)
+        self.vocabulary = _vocabularies[tokenizer]
+        self.written = self.vocabulary.written
+        schemas = check_tools(tools)
         depths: dict[Schema, int] = {}
         stacks: list[Stack] = []
         for name, schema in schemas.items():
@@ -94,19 +126,52 @@ class _Calls:
             stacks.append((opening, (Value(schema, 1), (b"}\n", None))))
         automaton = Automaton(depths)
         self.start = automaton.state(stacks)
-        longest = max(map(len, self.written.values()))
-        self.reserve = longest + max(map(len, automaton.short.values()))
-        self._masks: dict[State, Tensor] = {}
+        self._endings = [automaton.ending(stack) for stack in stacks]
+        self._needed: dict[State, int] = {}
 
-    def mask(self, state: State) -> Tensor:
-        if state not in self._masks:
-            mask = torch.zeros(self.size, dtype=torch.bool)
-            self.trie.allowed(state, mask)
-            mask[self.end] = state.complete
-            if len(self._masks) >= MOST_MASKS:
-                del self._masks[next(iter(self._masks))]  # the oldest
-            self._masks[state] = mask
-        return self._masks[state]
+    def outside(self, left: int | None) -> Tensor:
+        """Which ids may come where no call is open. A call begins only if there is room for one of each tool."""
+        return self.anything if left is None or left > self.room else self.no_call
+
+    @cached_property
+    def room(self) -> int:
+        """How many ids the shortest calls take, of the tool where this is longest."""
+        return max(len(self.spell(ending)) for ending in self._endings) + 2 + SPARE
+
+    def mask(self, state: State, left: int | None) -> Tensor:
+        """Which ids may come in a call."""
+        masks = self.vocabulary.masks
+        if state not in masks:
+            if len(masks) >= MOST_MASKS:
+                del masks[next(iter(masks))]  # the oldest
+            masks[state] = self._mask(state, _in_bytes if left is not None else _unknown)
+        known = masks[state]
+        if left is None or left > known.room:
+            return known.allowed
+        # So far the room was counted in bytes, of which an id may write several: now a closer look is worth its time.
+        closer = self._mask(state, self.needed, left)
+        known.room = closer.room
+        return closer.allowed
+
+    def _mask(self, state: State, needed: Callable[[State], float], left: int | None = None) -> _Mask:
+        room = 0.0
+
+        def fits(after: State) -> bool:
+            nonlocal room
+            more = needed(after)
+            room = max(room, more)
+            return left is None or more < left
+
+        allowed = torch.zeros(self.size, dtype=torch.bool)
+        self.vocabulary.trie.allowed(state, allowed, fits)
+        allowed[self.end] = state.complete
+        return _Mask(allowed, room)
+
+    def needed(self, state: State) -> int:
+        """How many ids complete the call."""
+        if state not in self._needed:
+            self._needed[state] = len(self.spell(state.ending)) + 1
+        return self._needed[state]
 
     def after(self, state: State, id_: int) -> State | None:
         """The state after an id; None after the end of the call."""
@@ -135,11 +200,21 @@ class _Calls:
 
     def ending(self, state: State, left: int) -> list[int]:
         """The ids that complete the call, if it is high time; else []."""
-        # A byte is at most one id, so this is far from late; and one id more may call for another value.
-        if left > len(state.ending) + self.reserve:
+        # A byte is at most one id, so there is often no need to look closely.
+        if left > len(state.ending) + 1 + SPARE or left > self.needed(state) + SPARE:
             return []
-        ids = [*self.tokenizer.encode(state.ending.decode(errors="ignore")), self.end]
-        return ids if b"".join(self.written[id_] for id_ in ids[:-1]) == state.ending else []
+        return [*self.spell(state.ending), self.end]
+
+    def spell(self, text: bytes) -> list[int]:
+        """Ids that write this text, which may begin inside a character."""
+        ids = self.tokenizer.encode(text.decode(errors="ignore"))
+        if b"".join(self.written[id_] for id_ in ids) == text:
+            return ids
+        ids = []
+        while text:
+            ids.append(self.vocabulary.trie.longest(text))
+            text = text[len(self.written[ids[-1]]) :]
+        return ids
 
     def _leading(self, ids: list[int], text: bytes | bytearray) -> list[int]:
         """The ids that spell a beginning of `text`: the tokenizer takes U+2581 for a space."""
@@ -149,7 +224,17 @@ class _Calls:
         return ids[:count]
 
 
-def read_tools(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
+def _in_bytes(state: State) -> int:
+    """At most so many ids complete the call."""
+    return len(state.ending) + 1
+
+
+def _unknown(state: State) -> float:
+    """Where nobody asks, it need not be worked out."""
+    return math.inf
+
+
+def check_tools(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
     """The arguments that each tool takes, by its name. Raises SchemaError for a tool that cannot be registered."""
     schemas: dict[str, Schema] = {}
     for tool in tools:

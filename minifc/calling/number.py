@@ -8,13 +8,16 @@ spelling and within a range, `can_become_number` whether it is the beginning of 
 import math
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 DIGITS = "0123456789"
 CHARACTERS = DIGITS + "-.e+"
 SMALL, LARGE = Fraction(1, 10**4), Fraction(10**16)  # outside of these a float has an exponent
 LARGEST = Fraction(repr(sys.float_info.max))
+MOST_DIGITS = 310  # of an integer, with its sign: as many as those of LARGEST
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-][0-9]+)?")
 _BEGUN = re.compile(
@@ -111,11 +114,26 @@ def can_become_number(text: str, integer: bool, within: Range) -> bool:
     return not integer and (_can_have_fraction(begun, within) or _can_have_power(text, within))
 
 
+@lru_cache(4096)
 def complete_number(text: str, integer: bool, within: Range) -> str:
     """A number that begins with `text`, which can become one; with few digits more."""
     while not is_number(text, integer, within):
+        # Often one digit more is enough, or an exponent: to try that is quicker than to ask what can go on.
+        more = [text + c for c in CHARACTERS] + ([] if integer else list(_with_powers(text)))
+        if found := next((ending for ending in more if is_number(ending, integer, within)), None):
+            return found
         text += next(c for c in CHARACTERS if can_become_number(text + c, integer, within))
     return text
+
+
+def _with_powers(text: str) -> Iterator[str]:
+    """What has an exponent and begins like this."""
+    mantissa, e, _ = text.partition("e")
+    if mantissa.endswith(".") and not e:
+        mantissa += "1"
+    if _MANTISSA.fullmatch(mantissa.removeprefix("-")):
+        endings = (f"{mantissa}e{sign}{digits}" for sign in "+-" for digits in _POWERS[sign])
+        yield from (ending for ending in endings if ending.startswith(text))
 
 
 def _more_digits(number: int, integer: bool, within: Range) -> bool:

@@ -7,14 +7,15 @@ error, wherever it stands.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from minifc.calling.number import Range, as_written
+from minifc.calling.number import LARGEST, Range, as_written
 from minifc.errors import CallError, SchemaError
-from minifc.text.calls import MAX_DEPTH, write_json
+from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,7 @@ _KEYWORDS = {
     "array": {"items", "minItems", "maxItems"},
     "object": {"properties", "required", "additionalProperties"},
 }  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _anything: dict[str, Schema] = {}
 ANYTHING = Reference("anything", _anything)
 _anything["anything"] = AnyOf(
@@ -98,8 +100,11 @@ _anything["anything"] = AnyOf(
 
 def read_schema(schema: Any, where: str) -> Schema:
     """The schema as kinds of value. Raises SchemaError that begins with `where` and names the place in it."""
-    found = _Reader(schema, where).read(schema, where)
-    nesting(found, where)
+    try:
+        found = _Reader(schema, where).read(schema, where)
+        nesting(found, where)
+    except RecursionError:
+        raise SchemaError(f"{where}: its schema is nested too deeply to be followed") from None
     return found
 
 
@@ -254,7 +259,9 @@ class _Reader:
         listed, required = said.get("properties", {}), said.get("required", [])
         if not isinstance(listed, Mapping) or not all(isinstance(name, str) for name in listed):
             raise SchemaError(f"{where}: properties are not an object")
-        if not isinstance(required, list):
+        if bad := [name for name in listed if _SURROGATE.search(name)]:
+            raise SchemaError(f"{where}: the name {bad[0]!r} holds half a surrogate pair, which is no text")
+        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
             raise SchemaError(f"{where}: required is not a list of names")
         for name in required:
             if name not in listed:
@@ -272,6 +279,8 @@ class _Reader:
             size = said.get(keyword, 0)
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise SchemaError(f"{where}: {keyword} is {size!r}, not a number of things")
+        if said.get(least, 0) > MAX_LENGTH:
+            raise SchemaError(f"{where}: {least} is {said[least]}, and a call has at most {MAX_LENGTH} characters")
         fewest, most_allowed = said.get(least, 0), said.get(most)
         if most_allowed is not None and fewest > most_allowed:
             raise SchemaError(f"{where}: {least} {fewest} is above {most} {most_allowed}")
@@ -281,8 +290,8 @@ class _Reader:
         bounds: dict[str, Fraction] = {}
         for keyword, value in said.items():
             if keyword in _KEYWORDS["number"]:
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                    raise SchemaError(f"{where}: {keyword} is {value!r}, not a number")
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+                    raise SchemaError(f"{where}: {keyword} is {_shown(value)}, not a number that a double can be")
                 bounds[keyword] = as_written(value)
         lows = [(bounds[k], k != "minimum") for k in ("minimum", "exclusiveMinimum") if k in bounds]
         highs = [(-bounds[k], k != "maximum") for k in ("maximum", "exclusiveMaximum") if k in bounds]
@@ -298,10 +307,12 @@ def fault(value: Any, schema: Schema, where: str = "") -> str | None:
         case Reference():
             return fault(value, schema.target, where)
         case AnyOf():
-            faults = [fault(value, option, where) for option in schema.options]
-            return (
-                None if None in faults else faults[0] if len(faults) == 1 else f"{named}{_shown(value)} fits no option"
-            )
+            misses: list[str] = []
+            for option in schema.options:
+                if (found := fault(value, option, where)) is None:
+                    return None
+                misses.append(found)
+            return misses[0] if len(misses) == 1 else f"{named}{_shown(value)} fits no option"
         case Constants():
             if any(same(value, constant) for constant in schema.values):
                 return None
@@ -332,10 +343,12 @@ def fault(value: Any, schema: Schema, where: str = "") -> str | None:
 
 
 def _number_fault(value: Any, schema: Number, named: str) -> str | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and not abs(value) <= LARGEST:
+        return f"{named}{_shown(value)} is not a number that a double can be"
     if not number or (schema.integer and value != int(value)):
         return f"{named}{_shown(value)} is not {'an integer' if schema.integer else 'a number'}"
-    return None if schema.within.holds(as_written(value)) else f"{named}{value} is out of bounds"
+    return None if schema.within.holds(as_written(value)) else f"{named}{_shown(value)} is out of bounds"
 
 
 def _size_fault(size: int, fewest: int, most: int | None, what: str, named: str) -> str | None:
@@ -347,7 +360,10 @@ def _size_fault(size: int, fewest: int, most: int | None, what: str, named: str)
 
 
 def _shown(value: Any) -> str:
-    text = write_json(value)
+    try:
+        text = write_json(value)
+    except CallError:
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -5,24 +5,31 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from minifc.calling.schema import same
 from minifc.errors import CallError
 from minifc.text.calls import Call, parse_calls, write_json
 from minifc.text.tokenizer import Tokenizer
 
-Rule = Callable[[Sequence[Call]], str | None]  # what is wrong with these calls; None if nothing is
+# What is wrong with these calls, or with one that cannot be read (None); None if nothing is.
+Rule = Callable[[Sequence[Call] | None], str | None]
 
 
 def exactly(expected: Sequence[Call]) -> Rule:
     """The rule that an answer makes these calls, in any order, and no others."""
 
-    def rule(calls: Sequence[Call]) -> str | None:
+    def rule(calls: Sequence[Call] | None) -> str | None:
+        if calls is None:
+            return "the call cannot be read"
         if len(calls) != len(expected):
             return f"{len(calls)} calls instead of {len(expected)}"
         left = list(expected)
         for call in calls:
-            if call not in left:
+            found = next(
+                (i for i, e in enumerate(left) if e.name == call.name and same(e.arguments, call.arguments)), None
+            )
+            if found is None:
                 return f"{write_json({'name': call.name, 'arguments': call.arguments})} is not asked for"
-            left.remove(call)
+            del left[found]
         return None
 
     return rule
@@ -32,11 +39,16 @@ def exactly(expected: Sequence[Call]) -> Rule:
 class Verdict:
     """What one answer is."""
 
-    expected: tuple[str, ...]  # the names of the tools that it should call
+    expected: tuple[str, ...] | None  # the names of the tools that it should call; None: any of them
     calls: tuple[Call, ...]
     fault: str | None  # what is wrong with it
 
     malformed: bool = False  # it began a call that cannot be read
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is a tool for the request."""
+        return self.expected != ()
 
     @property
     def called(self) -> bool:
@@ -45,16 +57,19 @@ class Verdict:
     @property
     def named(self) -> bool:
         """It calls the right tools, with whatever arguments."""
+        if self.expected is None:
+            return bool(self.calls)
         return Counter(call.name for call in self.calls) == Counter(self.expected)
 
 
-def judge(ids: Sequence[int], expected: Sequence[str], rule: Rule, tokenizer: Tokenizer) -> Verdict:
+def judge(ids: Sequence[int], expected: tuple[str, ...] | None, rule: Rule, tokenizer: Tokenizer) -> Verdict:
     """Read one model turn and hold it against the rule for it."""
     try:
         calls = tuple(parse_calls(ids, tokenizer))
     except CallError as error:
-        return Verdict(tuple(expected), (), f"the call cannot be read: {error}", malformed=True)
-    return Verdict(tuple(expected), calls, rule(calls))
+        wrong = f"the call cannot be read: {error}" if rule(None) else None
+        return Verdict(expected, (), wrong, malformed=True)
+    return Verdict(expected, calls, rule(calls))
 
 
 @dataclass(frozen=True)
@@ -98,8 +113,8 @@ class Score:
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> "Score":
-        fits = [verdict for verdict in verdicts if verdict.expected]
-        unfit = [verdict for verdict in verdicts if not verdict.expected]
+        fits = [verdict for verdict in verdicts if verdict.fits]
+        unfit = [verdict for verdict in verdicts if not verdict.fits]
         called = [verdict for verdict in verdicts if verdict.called]
         named = [verdict for verdict in fits if verdict.named]
         return cls(

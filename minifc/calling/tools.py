@@ -12,6 +12,7 @@ Whatever a tool does, what comes back is a value that the model can read: an err
 """
 
 import dataclasses
+import importlib
 import inspect
 import json
 import multiprocessing
@@ -27,10 +28,14 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal, Union
 
 from minifc.calling.schema import Schema, fault, read_schema
-from minifc.errors import CallError, SchemaError
+from minifc.errors import CallError, SchemaError, first_line
 from minifc.text.calls import Call, write_json
 
 SECONDS = 10.0  # that a tool may take
+STARTING = 60.0  # that a process may take to begin
+# A fork begins at once and knows the function wherever it was written. Elsewhere than on Linux it is not there, or not
+# safe beside threads, as the system's libraries have them.
+START = "fork" if sys.platform == "linux" else "spawn"
 MOST_CHARACTERS = 4000  # of a result; the model is told what was left out
 _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
 
@@ -63,6 +68,8 @@ class Tool:
 
 def tool(function: Callable[..., Any]) -> Tool:
     """Make a tool of a function. Raises SchemaError for a parameter whose hint says no JSON type."""
+    if inspect.iscoroutinefunction(function):
+        raise SchemaError(f"tool {function.__name__}: is async; a tool is an ordinary function, run in its own process")
     hints, properties, required = _hints(function), {}, []
     described, summary = _descriptions(function)
     for name, parameter in inspect.signature(function).parameters.items():
@@ -83,7 +90,7 @@ def tool(function: Callable[..., Any]) -> Tool:
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except NameError as error:
+    except (NameError, TypeError, SyntaxError) as error:
         raise SchemaError(f"tool {function.__name__}: {error}; hints must be names that its module knows") from None
 
 
@@ -95,28 +102,31 @@ def _descriptions(function: Callable[..., Any]) -> tuple[dict[str, str], str]:
     return dict(lines), " ".join(text.split("\n\n")[0].split())
 
 
-def _schema(hint: Any, where: str) -> dict[str, Any]:
+def _schema(hint: Any, where: str, inside: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """inside: the dataclasses that this is a part of."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return {}
     if hint in _SIMPLE:
         return {"type": _SIMPLE[hint]}
-    if hint in (list, dict):
-        return {"type": "array" if hint is list else "object"}
+    if hint in (list, dict) or (origin in (list, dict) and not inner):
+        return {"type": "array" if list in (hint, origin) else "object"}
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (Union, types.UnionType):
-        return {"anyOf": [_schema(option, where) for option in inner]}
+        return {"anyOf": [_schema(option, where, inside) for option in inner]}
     if origin is list:
-        return {"type": "array", "items": _schema(inner[0], where)}
+        return {"type": "array", "items": _schema(inner[0], where, inside)}
     if origin is dict and inner[0] is str:
-        return {"type": "object", "additionalProperties": _schema(inner[1], where)}
+        return {"type": "object", "additionalProperties": _schema(inner[1], where, inside)}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        kinds, fields = typing.get_type_hints(hint), dataclasses.fields(hint)
+        if hint in inside:
+            raise SchemaError(f"{where}: {hint.__name__} contains itself, which a tool's parameter cannot")
+        kinds, fields = _hints(hint), dataclasses.fields(hint)
         missing = dataclasses.MISSING
         return {
             "type": "object",
-            "properties": {f.name: _schema(kinds[f.name], f"{where}.{f.name}") for f in fields},
+            "properties": {f.name: _schema(kinds[f.name], f"{where}.{f.name}", (*inside, hint)) for f in fields},
             "required": [f.name for f in fields if f.default is missing and f.default_factory is missing],
             "additionalProperties": False,
         }
@@ -133,9 +143,9 @@ def _from_json(value: Any, hint: Any) -> Any:
         return float(value)
     if hint is int:
         return int(value)
-    if origin is list:
+    if origin is list and inner:
         return [_from_json(item, inner[0]) for item in value]
-    if origin is dict:
+    if origin is dict and inner:
         return {key: _from_json(item, inner[1]) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         kinds = typing.get_type_hints(hint)
@@ -163,17 +173,21 @@ def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
 
 def _in_a_process(function: Callable[..., Any], arguments: dict[str, Any], seconds: float) -> str:
     """The result as JSON. A process of its own can be ended, whatever the function does."""
-    # A fork knows the function wherever it was written; where there is none, it must be in a module.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(START)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function, arguments), daemon=True)
-    process.start()
+    process = context.Process(target=_answer, args=(theirs, _sendable(function), arguments), daemon=True)
+    try:
+        process.start()
+    except Exception as error:  # of pickle, in several classes
+        why = f"{type(error).__name__}: {first_line(error)}"
+        return write_json({"error": f"cannot be sent to a process of its own; define the tool in a module ({why})"})
     theirs.close()
     try:
-        if not ours.poll(seconds):
-            return write_json({"error": f"took longer than {seconds:g} seconds and was ended"})
-        return ours.recv_bytes(16 * 2**20).decode()
+        if ours.poll(STARTING):  # a new Python first reads the tool's module
+            ours.recv_bytes()
+            if ours.poll(seconds):
+                return ours.recv_bytes(16 * 2**20).decode()
+        return write_json({"error": f"took longer than {seconds:g} seconds and was ended"})
     except EOFError:
         process.join(1)
         return write_json({"error": f"ended without an answer, exit status {process.exitcode}"})
@@ -181,6 +195,13 @@ def _in_a_process(function: Callable[..., Any], arguments: dict[str, Any], secon
         return write_json({"error": "answered with more than 16 MB"})
     finally:
         _end(process)
+
+
+def _sendable(function: Callable[..., Any]) -> Callable[..., Any] | tuple[str, str]:
+    """What a pickle can hold: under the name by which it would look for a function stands the tool made of it."""
+    name = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""))
+    found = vars(sys.modules.get(name[0]) or types).get(name[1])
+    return name if isinstance(found, Tool) and found.function is function else function
 
 
 def _end(process: Any) -> None:
@@ -192,14 +213,19 @@ def _end(process: Any) -> None:
     process.join()
 
 
-def _answer(pipe: Connection, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+def _answer(pipe: Connection, function: Callable[..., Any] | tuple[str, str], arguments: dict[str, Any]) -> None:
     """In the new process: call the function and send what it returns, or why it did not."""
     if hasattr(os, "setsid"):
         os.setsid()
     os.dup2(2, 1)  # what a tool prints is no part of our output,
     sys.stdout = sys.stderr  # nor is what we had not yet written when the process began
     try:
-        answer = _as_json(function(**arguments))
+        if isinstance(function, tuple):
+            called: Any = getattr(importlib.import_module(function[0]), function[1])
+        else:
+            called = function
+        pipe.send_bytes(b"begun")
+        answer = _as_json(called(**arguments))
     except Exception as error:
         answer = write_json({"error": f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]})
     pipe.send_bytes(answer.encode(errors="replace"))

@@ -9,7 +9,7 @@ a string are allowed together, and of the others only what stands after those ch
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, InString, Stack, State
+from minifc.errors import TokenizerError
 
 # Whole characters that stand for themselves inside a JSON string.
 _PLAIN = re.compile(
@@ -24,6 +25,9 @@ _PLAIN = re.compile(
     rb"|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
     rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*"
 )
+
+
+Fits = Callable[[State], bool]
 
 
 class Node(NamedTuple):
@@ -62,15 +66,31 @@ class Trie:
         high = bisect_left(self.keys, _next(prefix), low, node.high)
         return Node(low, high, len(prefix))
 
-    def allowed(self, state: State, mask: Tensor) -> None:
-        """Set to True what `state` allows: bool [V], over ids."""
-        self._walk(self.root, state, mask)
+    def longest(self, text: bytes) -> int:
+        """The id that writes most of the beginning of a text. Raises TokenizerError if none writes any of it."""
+        node, found = self.root, None
+        for byte in text:
+            node = self.child(node, bytes([byte]))
+            if node.low == node.high:
+                break
+            if len(self.keys[node.low]) == node.depth:
+                found = self.ids[node.low]
+        if found is None:
+            raise TokenizerError(f"no token of the vocabulary can write {text[:1]!r}, which a call needs")
+        return found
 
-    def _walk(self, node: Node, state: State, mask: Tensor) -> None:
+    def allowed(self, state: State, mask: Tensor, fits: Fits) -> None:
+        """Set to True what `state` allows: bool [V], over ids.
+
+        fits: whether an id may lead to a state. In a string, what fits after a character fits after more of them.
+        """
+        self._walk(self.root, state, mask, fits)
+
+    def _walk(self, node: Node, state: State, mask: Tensor, fits: Fits) -> None:
         others: list[Stack] = []
         for stack in state.stacks:
             if stack is not None and isinstance(stack[0], InString) and not stack[0].following:
-                self._inside(node, stack[0], stack[1], state.automaton, mask)
+                self._inside(node, stack[0], stack[1], state.automaton, mask, fits)
             else:
                 others.append(stack)
         if not others:
@@ -79,28 +99,34 @@ class Trie:
             state = state.automaton.state(others)
         first = node.low
         while first < node.high and len(self.keys[first]) == node.depth:
-            mask[self.ids[first]] = True
             first += 1
+        if first > node.low and fits(state):
+            mask[self.ids[node.low : first]] = True
         if first == node.high:
             return
         for byte in state.next_bytes():
             below, after = self.child(node._replace(low=first), bytes([byte])), state.step(byte)
             if below.low < below.high and after is not None:
-                self._walk(below, after, mask)
+                self._walk(below, after, mask, fits)
 
-    def _inside(self, node: Node, string: InString, rest: Stack, automaton: Automaton, mask: Tensor) -> None:
+    def _inside(
+        self, node: Node, string: InString, rest: Stack, automaton: Automaton, mask: Tensor, fits: Fits
+    ) -> None:
         """As _walk, where a string begins or goes on."""
         table = self._table(node)
         room = string.room
         allowed = torch.zeros_like(mask) if string.key_of else mask
-        allowed[table.plain if room is None else table.plain[: bisect_left(table.sizes, room + 1)]] = True
+        low, high = 0, len(table.sizes) if room is None else bisect_left(table.sizes, room + 1)
+        while low < high and not fits(automaton.state([(string.after(table.sizes[low]), rest)])):
+            low = bisect_left(table.sizes, table.sizes[low] + 1)
+        allowed[table.plain[low:high]] = True
         for size, tails in table.tails.items():
             if room is not None and size > room:
                 break
             inside = automaton.state([(string.after(size), rest)])
             for byte in tails.first_bytes:
                 if (after := inside.step(byte)) is not None:
-                    tails._walk(tails.child(tails.root, bytes([byte])), after, allowed)
+                    tails._walk(tails.child(tails.root, bytes([byte])), after, allowed, fits)
         if string.key_of:
             for key in string.taken:
                 if key.startswith(string.text):

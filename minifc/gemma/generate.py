@@ -40,12 +40,15 @@ class Sampling:
 class Constraint(Protocol):
     """What steers a row: which ids may come next, and which must. A grammar is one."""
 
-    def allowed(self) -> Tensor:
-        """bool [V], on the CPU; at least one id."""
+    def allowed(self, left: int) -> Tensor:
+        """bool [V], on the CPU; at least one id. Ids of the model beyond these must not come.
+
+        left: how many ids there may be, this one included.
+        """
         ...
 
     def forced(self, left: int) -> list[int]:
-        """The ids that come next whatever the model says; [] where it has a choice. `left` is all that may come."""
+        """The ids that come next whatever the model says; [] where it has a choice. left: as for `allowed`."""
         ...
 
     def advance(self, id_: int) -> None:
@@ -123,7 +126,7 @@ def stream(
             logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
             for scores, constraint in zip(logits, constraints, strict=True):
                 if constraint:
-                    scores.masked_fill_(~constraint.allowed().to(device), -torch.inf)
+                    _apply(constraint.allowed(left + 1), scores)
             new = _pick(logits, sampling, histories, draw)
         else:
             new = [0] * len(rows)
@@ -140,6 +143,16 @@ def stream(
         unread = torch.cat((unread, torch.tensor(new, device=device)[:, None]), 1)
         if padding is not None:  # the model was not asked yet: what is forced lies behind the prompts
             padding = torch.cat((padding, torch.ones_like(unread[:, :1])), 1)
+
+
+def _apply(allowed: Tensor, scores: Tensor) -> None:
+    """Leave of logits fp32 [V] only what is allowed."""
+    size = len(allowed)  # a table of embeddings is often padded: it may have rows that are no token
+    if size > len(scores):
+        raise OptionError(f"the tokenizer has {size} tokens, the model {len(scores)}; minifc.add_tokens extends both")
+    scores[size:] = -torch.inf
+    known = scores[:size]
+    torch.where(allowed.to(scores.device), known, known.new_full((), -torch.inf), out=known)
 
 
 def _pick(logits: Tensor, sampling: Sampling, histories: list[set[int]], draw: torch.Generator | None) -> list[int]:

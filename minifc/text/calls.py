@@ -36,6 +36,13 @@ _CALL_FIELDS = {"name", "arguments", "id", "type"}
 
 
 Part = Literal["text", "thought", "call"]
+_TURN_TAGS = (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)
+_LEADS_TO: dict[tuple[Part, str], Part] = {
+    ("text", THINK): "thought",
+    ("thought", END_THINK): "text",
+    ("text", TOOL_CALL): "call",
+    ("call", END_TOOL_CALL): "text",
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,38 @@ def write_json(value: Any) -> str:
 
 
 def write_call(call: Call, tool: dict[str, Any] | None = None) -> str:
-    """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given."""
-    arguments = call.arguments
-    if tool is not None:
-        order = list((tool.get("parameters") or {}).get("properties") or {})
-        arguments = {key: arguments[key] for key in order if key in arguments} | arguments
+    """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given.
+
+    Objects inside the arguments follow the schema too, except behind a `$ref`, where they keep their own order.
+    """
+    arguments = _in_order(call.arguments, (tool or {}).get("parameters"))
     return write_json({"name": call.name, "arguments": arguments})
+
+
+def _in_order(value: Any, schema: Any) -> Any:
+    """The value with each object's keys in the order of its schema, and behind these the others in their own."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(options := schema.get("anyOf"), list):
+        schema = next((option for option in options if _may_be(value, option)), {})
+    if isinstance(value, list):
+        return [_in_order(item, schema.get("items")) for item in value]
+    if not isinstance(value, dict):
+        return value
+    listed = schema.get("properties")
+    listed = listed if isinstance(listed, Mapping) else {}
+    ordered = {key: value[key] for key in listed if key in value} | value
+    return {key: _in_order(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
+
+
+def _may_be(value: Any, option: Any) -> bool:
+    """Whether an option of anyOf has all keys of an object, or is for arrays where the value is one."""
+    if not isinstance(option, Mapping):
+        return False
+    if isinstance(value, list):
+        return option.get("type") == "array"
+    listed = option.get("properties")
+    return isinstance(value, dict) and isinstance(listed, Mapping) and value.keys() <= listed.keys()
 
 
 def read_value(text: str) -> Any:
@@ -76,11 +109,13 @@ def read_value(text: str) -> Any:
                 what = f"nested more than {MAX_DEPTH} deep" if depth > 0 else "a bracket is closed that was not opened"
                 raise CallError(f"{what}, at character {match.start()}")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+        return _whole(
+            json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+        )
     except ValueError as error:
         as_json = error
     try:
-        return _from_literal(text)
+        return _whole(_from_literal(text))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise CallError(f"neither JSON nor a Python literal: {as_json}") from None
 
@@ -176,44 +211,63 @@ def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:
 
 def call_texts(ids: Sequence[int], tokenizer: "Tokenizer") -> list[str]:
     """What stands between the tags of each call in one model turn, unread. Raises CallError if one is left open."""
-    return [text for kind, text in read_turn(ids, tokenizer) if kind == "call"]
+    if tokenizer.control.keys() >= {TOOL_CALL, END_TOOL_CALL}:
+        parts = read_turn(ids, tokenizer)
+    else:
+        spelled = re.split(f"({'|'.join(map(re.escape, _TURN_TAGS))})", tokenizer.decode(ids))
+        parts = _parts([(text, number % 2 == 1) for number, text in enumerate(spelled)])
+    return [text for kind, text in parts if kind == "call"]
+
+
+def turn_tags(tokenizer: "Tokenizer") -> dict[int, str]:
+    """The ids of the tags that divide a model's turn, as far as the tokenizer has them."""
+    return {tokenizer.control[name]: name for name in _TURN_TAGS if name in tokenizer.control}
+
+
+def part_after(part: Part, tag: str) -> Part:
+    """The part of a turn that a tag leads to from another; the same one where it has no business there."""
+    return _LEADS_TO.get((part, tag), part)
 
 
 def read_turn(ids: Sequence[int], tokenizer: "Tokenizer") -> list[tuple[Part, str]]:
     """One model turn in parts: what it says, thinks and calls, in its order, without the tags.
 
-    Raises CallError for a call that is left open or holds the beginning of another.
+    Only tokens are tags here, and no spelling. Raises CallError for a call that is left open or holds the beginning
+    of another.
     """
-    names = (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)
-    tags = {tokenizer.control[name]: name for name in names if name in tokenizer.control}
-    pieces: list[tuple[str, bool]] = []  # a text, and whether it is a tag
-    if tokenizer.control.keys() >= {TOOL_CALL, END_TOOL_CALL}:
-        run: list[int] = []
-        for id_ in ids:
-            if id_ in tags:
-                pieces += [(tokenizer.decode(run), False), (tags[id_], True)]
-                run = []
-            else:
-                run.append(id_)
-        pieces.append((tokenizer.decode(run), False))
-    else:
-        spelled = re.split(f"({'|'.join(map(re.escape, names))})", tokenizer.decode(ids))
-        pieces = [(text, number % 2 == 1) for number, text in enumerate(spelled)]
+    tags, pieces, run = turn_tags(tokenizer), list[tuple[str, bool]](), list[int]()
+    for id_ in ids:
+        if id_ in tags:
+            pieces += [(tokenizer.decode(run), False), (tags[id_], True)]
+            run = []
+        else:
+            run.append(id_)
+    return _parts([*pieces, (tokenizer.decode(run), False)])
 
+
+def _parts(pieces: Sequence[tuple[str, bool]]) -> list[tuple[Part, str]]:
+    """The parts of a turn. pieces: a text, and whether it is a tag."""
     parts: list[tuple[Part, str]] = [("text", "")]
     for text, tag in pieces:
         kind = parts[-1][0]
         if tag and text == TOOL_CALL and kind == "call":
             raise CallError(f"{TOOL_CALL} inside a call")
-        if tag and kind == "text" and text in (THINK, TOOL_CALL):
-            parts.append(("thought" if text == THINK else "call", ""))
-        elif tag and (kind, text) in (("thought", END_THINK), ("call", END_TOOL_CALL)):
-            parts.append(("text", ""))
+        if tag and (following := part_after(kind, text)) != kind:
+            parts.append((following, ""))
         else:
             parts[-1] = (kind, parts[-1][1] + text)
     if parts[-1][0] == "call":
         raise CallError(f"a call is not closed by {END_TOOL_CALL}")
     return [(kind, text) for kind, text in parts if text or kind == "call"]
+
+
+def _whole(value: Any) -> Any:
+    """The value, if all its strings are text; ValueError for half a surrogate pair, which nothing could encode."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a string holds half a surrogate pair") from None
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

@@ -31,6 +31,41 @@ _TEMPLATE = """
     {%- else %}{{ raise_exception('content is not a string') }}
     {%- endif %}
 {%- endmacro %}
+{%- macro written(value, schema) %}
+    {%- set it = namespace(schema=schema if schema is mapping else {}, keys=[], parts=[]) %}
+    {%- set options = it.schema['anyOf'] %}
+    {%- if options is defined and options is sequence and options is not string and options is not mapping %}
+        {%- set it.schema = none %}
+        {%- for option in options %}
+            {%- if it.schema is not none or option is not mapping %}
+            {%- elif value is mapping and option['properties'] is mapping %}
+                {%- if value.keys() | reject('in', option['properties'].keys() | list) | list | length == 0 %}
+                    {%- set it.schema = option %}
+                {%- endif %}
+            {%- elif value is sequence and value is not string and value is not mapping and option['type'] == 'array' %}
+                {%- set it.schema = option %}
+            {%- endif %}
+        {%- endfor %}
+        {%- set it.schema = it.schema or {} %}
+    {%- endif %}
+    {%- if schema is not mapping %}{{ value | tojson }}
+    {%- elif value is mapping %}
+        {%- set listed = it.schema['properties'] if it.schema['properties'] is mapping else {} %}
+        {%- for key in listed if key in value %}{% set it.keys = it.keys + [key] %}{% endfor %}
+        {%- for key in value if key not in listed %}{% set it.keys = it.keys + [key] %}{% endfor %}
+        {%- for key in it.keys %}
+            {%- set inner = listed[key] if key in listed else it.schema['additionalProperties'] %}
+            {%- set it.parts = it.parts + [(key | tojson) ~ ': ' ~ written(value[key], inner)] %}
+        {%- endfor %}
+        {{- '{' ~ (it.parts | join(', ')) ~ '}' }}
+    {%- elif value is sequence and value is not string %}
+        {%- for item in value %}
+            {%- set it.parts = it.parts + [written(item, it.schema['items'])] %}
+        {%- endfor %}
+        {{- '[' ~ (it.parts | join(', ')) ~ ']' }}
+    {%- else %}{{ value | tojson }}
+    {%- endif %}
+{%- endmacro %}
 {%- macro call_of(call) %}
     {%- set call = call.function if call.function is defined else call %}
     {%- set arguments = call.arguments if call.arguments is defined else {} %}
@@ -40,25 +75,12 @@ _TEMPLATE = """
         {%- endif %}
     {%- endfor %}
     {%- if arguments is not mapping %}{{ raise_exception('arguments of a call are an object') }}{% endif %}
-    {%- set order = namespace(names=[]) %}
+    {%- set found = namespace(schema={}) %}
     {%- for tool in tools or [] %}
         {%- set tool = tool.function if tool.function is defined else tool %}
-        {%- if tool.name == call.name and tool.parameters and tool.parameters.properties %}
-            {%- set order.names = tool.parameters.properties.keys() | list %}
-        {%- endif %}
+        {%- if tool.name == call.name %}{% set found.schema = tool.parameters %}{% endif %}
     {%- endfor %}
-    {%- set written = namespace(parts=[]) %}
-    {%- for name in order.names %}
-        {%- if name in arguments %}
-            {%- set written.parts = written.parts + [(name | tojson) ~ ': ' ~ (arguments[name] | tojson)] %}
-        {%- endif %}
-    {%- endfor %}
-    {%- for name in arguments %}
-        {%- if name not in order.names %}
-            {%- set written.parts = written.parts + [(name | tojson) ~ ': ' ~ (arguments[name] | tojson)] %}
-        {%- endif %}
-    {%- endfor %}
-    {{- data('{"name": ' ~ (call.name | tojson) ~ ', "arguments": {' ~ (written.parts | join(', ')) ~ '}}') }}
+    {{- data('{"name": ' ~ (call.name | tojson) ~ ', "arguments": ' ~ written(arguments, found.schema) ~ '}') }}
 {%- endmacro %}
 {{- bos_token }}
 {%- if tools %}

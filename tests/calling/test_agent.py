@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from minifc.calling import agent as agent_module
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import tool
-from minifc.errors import SchemaError
+from minifc.errors import SchemaError, TokenizerError
 from minifc.text.calls import TAGS
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -40,8 +41,9 @@ def tokenizer(tiny: Path) -> Tokenizer:
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Agent]:
     """scripted(*turns): an agent whose model writes these turns; `agent.prompts` is what it was shown."""
 
-    def make(*turns: str, **options: Any) -> Agent:
-        agent = Agent(None, tokenizer, [add, echo], constrained=False, **options)  # type: ignore[arg-type]
+    def make(*turns: str, context: int = 8192, **options: Any) -> Agent:
+        model: Any = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=context))
+        agent = Agent(model, tokenizer, [add, echo], constrained=False, **options)
         agent.prompts = []
         script = iter(turns)
 
@@ -115,6 +117,66 @@ def test_steps_are_bounded(scripted: Callable[..., Agent]) -> None:
     agent = scripted(*[CALL.format('{"x": 1, "y": 1}')] * 5, most_steps=3)
     events = list(agent.ask("Again?"))
     assert [event.kind for event in events] == ["call", "result"] * 3 + ["stopped"]
+    assert agent.messages == []  # the question is forgotten: users and the model take turns
+
+
+def test_thoughts_alone_are_no_answer(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("<think>Hm, and so on until there is no room")
+    assert list(agent.ask("?"))[-1].kind == "stopped"
+    assert agent.messages == []
+
+
+def test_an_interrupted_question_is_forgotten(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("One.", CALL.format('{"x": 1, "y": 1}'), "Three.")
+    list(agent.ask("1?"))
+    asked = agent.ask("2?")
+    assert next(asked).kind == "call"
+    with pytest.raises(KeyboardInterrupt):
+        asked.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    list(agent.ask("3?"))
+    assert [message["content"] for message in agent.messages] == ["1?", "One.", "3?", "Three."]
+    assert "2?" not in agent.prompts[-1]
+
+
+def test_text_that_cannot_be_encoded_leaves_the_conversation_as_it_was(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("Hello.")
+    with pytest.raises(TokenizerError, match="surrogate"):
+        list(agent.ask("\ud800"))
+    assert [event.text for event in agent.ask("Hello?")]
+
+
+def test_the_models_context_is_not_exceeded(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("Hello.", context=100)
+    (event,) = agent.ask("Hello?")
+    assert event.kind == "stopped"
+    assert "tokens, and the model reads 100" in event.text
+
+
+def test_numbers_and_strings_that_no_tool_can_take(scripted: Callable[..., Agent]) -> None:
+    huge, half = "9" * 400, CALL.format('{"x": "\\ud800"}')
+    agent = scripted(CALL.format(f'{{"x": {huge}, "y": 1}}'), half, "I give up.")
+    results = [event.text for event in agent.ask("?") if event.kind == "result"]
+    assert "is not a number that a double can be" in results[0]
+    assert "half a surrogate pair" in results[1]
+
+
+def test_without_tokens_for_calls_nothing_is_a_call(
+    tiny: Path, scripted: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even free of the grammar: a spelling may be a quotation."""
+    plain = load_tokenizer(tiny)
+    model: Any = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=8192))
+    with pytest.raises(TokenizerError, match="<tool_call>"):
+        Agent(model, plain, [add], constrained=False)
+    quoted = CALL.format('{"x": 1, "y": 1}')
+    monkeypatch.setattr(agent_module, "stream", lambda *_: ([id_] for id_ in [*plain.encode(quoted), None]))
+    assert told(list(Agent(model, plain).ask("?"))) == [("text", quoted)]
+
+
+def test_tags_inside_thoughts_and_calls_open_nothing(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("<think>a<tool_call>b</think>c")
+    assert told(list(agent.ask("?"))) == [("thought", "a<tool_call>b"), ("text", "c")]
+    assert (agent.messages[-1]["thinking"], agent.messages[-1]["content"]) == ("a<tool_call>b", "c")
 
 
 @pytest.mark.parametrize(
@@ -168,4 +230,4 @@ def test_characters_are_shown_whole(scripted: Callable[..., Agent]) -> None:
 
 def test_tools_of_one_name_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(SchemaError, match="two tools called add"):
-        Agent(None, tokenizer, [add, add])  # type: ignore[arg-type]
+        Agent(None, tokenizer, [add, add], constrained=False)  # type: ignore[arg-type]

@@ -13,7 +13,9 @@ import pytest
 
 from minifc.calling.bfcl import CATEGORIES, Entry, fault, json_schema, read_bfcl
 from minifc.calling.grammar import Grammar
+from minifc.calling.score import Score, exactly, judge
 from minifc.errors import DataError, SchemaError
+from minifc.exam import bfcl_question
 from minifc.text.calls import TAGS, Call
 from minifc.text.tokenizer import load_tokenizer
 
@@ -95,6 +97,31 @@ def test_where_no_call_is_right() -> None:
     assert fault([], entry("irrelevance", None)) is None
     assert fault(call, entry("live_relevance", None)) is None
     assert fault([], entry("live_relevance", None)) == "no call"
+
+
+def test_what_cannot_be_read_is_no_call() -> None:
+    """The leaderboard's rule: right where none fits, as is any other text."""
+    assert fault(None, entry("irrelevance", None)) is None
+    assert fault(None, entry("live_relevance", None)) == "no call"
+    assert fault(None, entry()) is not None
+
+
+def test_any_tool_is_right_where_only_a_call_is_asked_for(tiny: Path) -> None:
+    question = bfcl_question(entry("live_relevance", None))
+    tokenizer = load_tokenizer(tiny)
+    called = judge(
+        tokenizer.encode('<tool_call>{"name": "geo.area"}</tool_call>'), question.expected, question.rule, tokenizer
+    )
+    silent = judge(tokenizer.encode("No."), question.expected, question.rule, tokenizer)
+    score = Score.of([called, silent])
+    assert (score.names.count, score.names.total, score.false_refusals.count) == (1, 2, 1)
+    assert question.right == "a call"
+
+
+def test_true_is_not_one() -> None:
+    rule = exactly([Call("f", {"n": 1})])
+    assert rule([Call("f", {"n": True})]) is not None
+    assert rule([Call("f", {"n": 1})]) is None
 
 
 def test_types_become_json_schema() -> None:

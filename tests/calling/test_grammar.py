@@ -1,5 +1,6 @@
 """The grammar writes what the schema allows, in the canonical form, and nothing else."""
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -7,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from random_schemas import NAMES, Judge, random_tool, write
 
+from minifc.calling import grammar as grammar_module
 from minifc.calling.grammar import Grammar
 from minifc.errors import CallError, MinifcError, SchemaError, TokenizerError
-from minifc.text.calls import MAX_DEPTH, TAGS, parse_calls
+from minifc.text.calls import MAX_DEPTH, TAGS, Call, parse_calls, write_call
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 ADD = {
@@ -124,45 +125,70 @@ def test_random_schemas_with_the_official_vocabulary(official: Tokenizer) -> Non
         check_schema(seed, official)
 
 
-def walk(grammar: Grammar, tokenizer: Tokenizer, rng: random.Random, budget: int) -> list[int] | None:
-    """A random call of at most `budget` tokens; None if it did not come to its end.
-
-    Half of the steps take what closes something, where that is allowed: the model has such preferences too.
-    """
-    grammar, ids = begun(grammar, tokenizer), []
-    closing = torch.zeros(tokenizer.size, dtype=torch.bool)
-    for id_, text in tokenizer.written().items():
-        closing[id_] = text[:1] in (b'"', b"]", b"}")
-    closing[tokenizer.control["</tool_call>"]] = True
-    while not grammar.finished and len(ids) < budget:
-        new = grammar.forced()
+def walk(grammar: Grammar, rng: random.Random, budget: int) -> list[int]:
+    """A random call of at most `budget` tokens, in a grammar that stands at its beginning."""
+    ids: list[int] = []
+    while not grammar.finished:
+        left = budget - len(ids)
+        assert left > 0
+        new = grammar.forced(left)
         if not new:
-            allowed = grammar.allowed()
+            allowed = grammar.allowed(left)
             assert allowed.any()
-            some = allowed & closing
-            choice = some if some.any() and rng.random() < 0.5 else allowed
-            new = [rng.choice(choice.nonzero()[:, 0].tolist())]
+            assert not (allowed & ~grammar.allowed()).any()
+            new = [rng.choice(allowed.nonzero()[:, 0].tolist())]
         for id_ in new:
             assert grammar.allowed()[id_]
             grammar.advance(id_)
         ids += new
-    return ids if grammar.finished else None
+    return ids
+
+
+def check_walks(tokenizer: Tokenizer, seeds: range) -> None:
+    """Calls end within their budget, whether it is ample or hardly enough to begin, and are valid."""
+    rng, begin = random.Random(0), tokenizer.control["<tool_call>"]
+    for seed in seeds:
+        tool, _ = random_tool(random.Random(seed))
+        grammar = Grammar([tool], tokenizer)
+        enough = next(left for left in itertools.count(2) if grammar.allowed(left)[begin])
+        for budget in (enough - 1, enough + 5, enough + 40, 120):
+            ids = walk(begun(grammar, tokenizer), rng, budget)
+            (call,) = parse_calls([begin, *ids], tokenizer)
+            text = tokenizer.decode(ids[:-1])
+            assert Judge(tool)(text), (tool, text)
+            assert json.loads(text) == {"name": "f", "arguments": call.arguments}
 
 
 def test_random_walks_end_in_valid_calls(tiny_tokenizer: Tokenizer) -> None:
-    rng = random.Random(0)
-    ended, begin = 0, tiny_tokenizer.control["<tool_call>"]
-    for seed in range(200):
-        tool, _ = random_tool(random.Random(seed))
-        ids = walk(Grammar([tool], tiny_tokenizer), tiny_tokenizer, rng, 400)
-        if ids is None:
-            continue
-        ended += 1
-        (call,) = parse_calls([begin, *ids], tiny_tokenizer)
-        text = tiny_tokenizer.decode(ids[:-1])
-        assert Judge(tool)(text), (tool, text)
-        assert json.loads(text) == {"name": "f", "arguments": call.arguments}
-    assert ended >= 190
+    check_walks(tiny_tokenizer, range(20))
+
+
+def test_random_walks_with_the_official_vocabulary(official: Tokenizer) -> None:
+    check_walks(official, range(3))
+
+
+def test_no_call_begins_without_room_for_it(tiny_tokenizer: Tokenizer) -> None:
+    """Nor is one begun where only another tool's would fit."""
+    long = {"name": "a_tool_with_a_long_name", "parameters": one({"enum": ["some long value"]})}
+    begin = tiny_tokenizer.control["<tool_call>"]
+    whole = [*tiny_tokenizer.encode(write("a_tool_with_a_long_name", {"v": "some long value"})), begin]
+    grammar = Grammar([ADD, long], tiny_tokenizer)
+    assert not grammar.allowed(len(whole))[begin]
+    assert grammar.allowed(len(whole) + 4)[begin]
+    assert grammar.allowed()[begin]
+
+
+def test_what_is_known_of_a_vocabulary_is_kept(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all of it takes a second for each new set of tools; and masks are bounded over all sets."""
+    Grammar([ADD], tiny_tokenizer)
+    monkeypatch.setattr(tiny_tokenizer, "written", lambda: pytest.fail("worked out again"))
+    monkeypatch.setattr(grammar_module, "MOST_MASKS", 3)
+    kept = grammar_module._vocabularies[tiny_tokenizer].masks
+    kept.clear()
+    for name in "abcdef":
+        grammar = begun(Grammar([ADD | {"name": name}], tiny_tokenizer), tiny_tokenizer)
+        grammar.allowed()
+    assert 0 < len(kept) <= 3
 
 
 # --- single rules ------------------------------------------------------------------------------------------------
@@ -218,6 +244,23 @@ def test_properties_come_in_the_schemas_order(tiny_tokenizer: Tokenizer) -> None
     assert arguments_of(ADD["parameters"], {"x": 1, "y": 2}, tiny_tokenizer)
     assert not arguments_of(ADD["parameters"], {"y": 2, "x": 1}, tiny_tokenizer)
     assert not arguments_of(ADD["parameters"], {"y": 2}, tiny_tokenizer)
+
+
+def test_what_is_written_for_training_is_what_the_grammar_writes(tiny_tokenizer: Tokenizer) -> None:
+    """Whatever the order in which a data set has the arguments, inside objects too."""
+    for seed in range(60):
+        tool, sample = random_tool(random.Random(seed))
+        if "$ref" in json.dumps(tool) or "anyOf" in json.dumps(tool):
+            continue  # there the order may hang on which option is meant
+        arguments = sample()
+        text = f"\n{write_call(Call('f', turned_round(arguments)), tool)}\n"
+        assert accepts(Grammar([tool], tiny_tokenizer), tiny_tokenizer, text), (tool, text)
+
+
+def turned_round(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: turned_round(item) for key, item in reversed(value.items())}
+    return [turned_round(item) for item in value] if isinstance(value, list) else value
 
 
 def test_no_key_comes_twice(tiny_tokenizer: Tokenizer) -> None:
@@ -334,9 +377,13 @@ def test_several_tools(tiny_tokenizer: Tokenizer) -> None:
         ({"type": "string", "minLength": -1}, "minLength is -1"),
         ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "no integer lies within"),
         ({"type": "number", "minimum": 2, "exclusiveMaximum": 2}, "no number lies within"),
-        ({"type": "number", "minimum": "2"}, "minimum is '2', not a number"),
+        ({"type": "number", "minimum": "2"}, 'minimum is "2", not a number'),
         ({"type": "object", "required": ["z"]}, "requires 'z'"),
         ({"type": "object", "properties": []}, "properties are not an object"),
+        ({"type": "object", "properties": {"\ud800": {}}}, "half a surrogate pair"),
+        ({"type": "object", "properties": {"a": {}}, "required": [["a"]]}, "required is not a list of names"),
+        ({"type": "string", "minLength": 10**9}, "a call has at most"),
+        ({"type": "integer", "minimum": 10**400}, "not a number that a double can be"),
     ],
     ids=str,
 )
@@ -376,6 +423,19 @@ def test_a_schema_without_end_is_refused(tiny_tokenizer: Tokenizer, endless: Any
     parameters = one({"$ref": "#/$defs/a"}) | {"$defs": {"a": endless}}
     with pytest.raises(SchemaError, match="without end"):
         Grammar([{"name": "f", "parameters": parameters}], tiny_tokenizer)
+
+
+def test_a_schema_nested_without_measure_is_refused(tiny_tokenizer: Tokenizer) -> None:
+    deep: Any = {}
+    for _ in range(1000):
+        deep = one(deep)
+    with pytest.raises(SchemaError, match="nested too deeply"):
+        Grammar([{"name": "f", "parameters": deep}], tiny_tokenizer)
+    wide: Any = {"type": "null"}
+    for _ in range(4):
+        wide = {"type": "array", "items": wide, "minItems": 1000}
+    with pytest.raises(SchemaError, match="shortest call is longer"):
+        Grammar([{"name": "f", "parameters": one(wide)}], tiny_tokenizer)
 
 
 def test_a_tokenizer_without_the_tags_is_refused(tiny: Path) -> None:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
 
-from minifc.calling import examples
+from minifc.calling import examples, tools
 from minifc.calling.tools import MOST_CHARACTERS, Tool, run, tool
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import Call
@@ -159,6 +160,28 @@ def test_a_function_that_is_no_tool_is_refused(kind: str) -> None:
         tool(function)
 
 
+@dataclass
+class Endless:
+    inner: list["Endless"]
+
+
+def test_hints_that_say_no_schema_are_refused_in_a_line() -> None:
+    async def waits(a: int) -> None: ...
+    def endless(a: Endless) -> None: ...
+
+    for function, why in ((waits, "is async"), (endless, "Endless contains itself")):
+        with pytest.raises(SchemaError, match=why):
+            tool(function)
+
+
+def test_a_list_of_anything() -> None:
+    def count(some: typing.List, more: typing.Dict) -> int:  # noqa: UP006
+        return len(some) + len(more)
+
+    assert tool(count).schema["parameters"]["properties"] == {"some": {"type": "array"}, "more": {"type": "object"}}
+    assert run([tool(count)], Call("count", {"some": [1], "more": {"a": 1}})) == 2
+
+
 # --- running -----------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +236,18 @@ def test_a_tool_that_takes_too_long_is_ended(how: str) -> None:
     answer = run([misbehave], Call("misbehave", {"how": how}), seconds=0.3)
     assert answer == {"error": "took longer than 0.3 seconds and was ended"}
     assert time.monotonic() - started < 20
+
+
+def test_tools_run_where_a_process_cannot_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    monkeypatch.setattr(tools, "START", "spawn")
+    assert run(examples.TOOLS, Call("shift_date", {"date": "2026-02-27", "days": 3})) == "2026-03-02, a Monday"
+    assert run([examples.file_reader(tmp_path)], Call("read_file", {"path": "a.txt"})) == "hello"
+
+    def local(x: int) -> int:
+        return x
+
+    assert "define the tool in a module" in run([tool(local)], Call("local", {"x": 1}))["error"]
 
 
 def test_a_huge_answer_is_cut_and_says_so() -> None:

@@ -332,7 +332,7 @@ class Odd:
         self.mask = torch.arange(size) % 2 == 1
         self.taken: list[int] = []
 
-    def allowed(self) -> Tensor:
+    def allowed(self, left: int) -> Tensor:
         return self.mask
 
     def forced(self, left: int) -> list[int]:
@@ -393,6 +393,15 @@ def test_what_is_forced_on_every_row_from_the_start(talker: Any, prompts: list[l
         for id_ in row[:3]:
             odd.advance(id_)
         assert generate(gemma, prompt + row[:3], N - 3, (), constraints=[odd]) == [row[3:]]
+
+
+def test_ids_that_a_constraint_does_not_know_never_come(talker: Any, prompts: list[list[int]]) -> None:
+    """A model's table may be longer than the tokenizer's."""
+    size = talker.ours.model.embed_tokens.size
+    (row,) = generate(talker.ours, prompts[0], N, (), constraints=[Odd(size // 4)])
+    assert max(row) < size // 4
+    with pytest.raises(OptionError, match=f"tokenizer has {size + 1} tokens, the model {size}"):
+        generate(talker.ours, prompts[0], N, (), constraints=[Odd(size + 1)])
 
 
 def test_what_is_forced_is_not_asked(talker: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:

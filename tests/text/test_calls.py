@@ -74,6 +74,25 @@ def test_an_argument_the_schema_does_not_know_comes_last_and_is_not_dropped() ->
     )
 
 
+def test_objects_inside_arguments_follow_the_schema_too() -> None:
+    """As the grammar, which knows one order only."""
+    place = {"type": "object", "properties": {"name": {"type": "string"}, "height": {"type": "integer"}}}
+    listed = {
+        "one": place,
+        "many": {"type": "array", "items": place},
+        "named": {"type": "object", "additionalProperties": place},
+        "perhaps": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"x": {}}}, place]},
+    }
+    tool = {"name": "f", "parameters": {"type": "object", "properties": listed}}
+    wrong, right = {"height": 1, "name": "a"}, '{"name": "a", "height": 1}'
+    call = Call("f", {"one": wrong, "many": [wrong, wrong], "named": {"z": wrong}, "perhaps": wrong})
+    written = write_call(call, tool)
+    assert written == (
+        f'{{"name": "f", "arguments": {{"one": {right}, "many": [{right}, {right}], '
+        f'"named": {{"z": {right}}}, "perhaps": {right}}}}}'
+    )
+
+
 @pytest.mark.parametrize("tool", [{"name": "f"}, {"name": "f", "parameters": {}}, {"name": "f", "parameters": None}])
 def test_a_schema_without_parameters_orders_nothing(tool: dict[str, Any]) -> None:
     assert write_call(Call("f", {"b": 1, "a": 2}), tool) == '{"name": "f", "arguments": {"b": 1, "a": 2}}'

@@ -56,17 +56,27 @@ def spells_nothing(text: str) -> bool:
 nearly = st.sampled_from("< </ > <b> </td> <tool tool_call> <0x41> <bos end_of_turn> <|im_end|>".split())
 plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 texts = st.lists(plain | nearly, max_size=4).map("".join).filter(spells_nothing)
-names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+names = st.from_regex(r"[a-c_]{1,2}", fullmatch=True)  # few, so that calls often have what schemas list
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names | texts, inner, max_size=3),
     max_leaves=4,
+)
+schemas = st.recursive(
+    st.just({"type": "string"}) | st.just(True),
+    lambda inner: (
+        st.builds(lambda listed: {"type": "object", "properties": listed}, st.dictionaries(names, inner, max_size=3))
+        | st.builds(lambda items: {"type": "array", "items": items}, inner)
+        | st.builds(lambda others: {"type": "object", "additionalProperties": others}, inner)
+        | st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=2))
+    ),
+    max_leaves=6,
 )
 tools = st.fixed_dictionaries(
     {"name": names, "description": texts},
     optional={
         "parameters": st.fixed_dictionaries(
-            {"type": st.just("object"), "properties": st.dictionaries(names, st.just({"type": "string"}), max_size=3)}
+            {"type": st.just("object"), "properties": st.dictionaries(names, schemas, max_size=3)}
         )
     },
 )

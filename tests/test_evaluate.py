@@ -1,0 +1,54 @@
+"""What the evaluate command refuses, and what its exams keep."""
+
+from pathlib import Path
+
+import pytest
+from commands import run
+
+from minifc import evaluate, exam
+from minifc.calling.grammar import Grammar
+from minifc.exam import CallExam, question_of
+from minifc.report import text_samples
+from minifc.text.calls import TAGS
+from minifc.text.tokenizer import load_tokenizer
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--adapter", "none", "--how", "both"), "--how both: neither model nor adapter has the token <tool_call>"),
+        (("--categories", "multiple"), "--categories multiple: has no effect"),
+        (("--data", "x.jsonl", "--sentences", "unseen"), "--sentences unseen: has no effect"),
+        (("--data", "x.jsonl", "--test-seed", "0"), "--test-seed 0: has no effect"),
+        (("--bfcl", "x", "--sentences", "known"), "--sentences known: has no effect"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], why: str
+) -> None:
+    assert run(evaluate.main, *options, "--cases", "2") == 2
+    assert why in capsys.readouterr().err
+
+
+def test_grammars_are_shared_and_forgotten(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer, made = load_tokenizer(tiny), []
+    tokenizer.add_tokens(list(TAGS))
+    monkeypatch.setattr(exam, "Grammar", lambda *args: made.append(args) or Grammar(*args))
+
+    def question(name: str, kind: str = "object") -> exam.Question:
+        return question_of([{"role": "user", "content": "?"}], [{"name": name, "parameters": {"type": kind}}], [])
+
+    grammars = CallExam([question("f"), question("f"), question("g", "string")]).grammars(tokenizer)
+    assert not made
+    assert grammars(0) is grammars(1)
+    assert grammars(2) is None
+    assert len(made) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "asked without constraint: 1 of 3 questions" in captured.err
+
+
+def test_what_a_model_wrote_commands_no_terminal() -> None:
+    assert "\033" not in text_samples([[("user", "a\033[2Jb\x85c")]])
