@@ -39,6 +39,7 @@ except ImportError as missing:
 ROOT = HERE.parent
 LANGUAGES = {".py": "python", ".md": "markdown"}
 GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com/github/"
+COLOUR = r"\x1b\[[\d;]*m"  # a terminal's
 MARK = "assets/pages.css"  # a folder with this is a site of ours
 INSTALL = """\
 # In a folder lessons/ of minifc this does nothing. Elsewhere, on Colab for instance, it fetches minifc and
@@ -95,9 +96,12 @@ def execute(name: str, notebook: NotebookNode) -> None:
     except (CellExecutionError, CellControlSignal, DeadKernelError, RuntimeError) as error:
         number = max((i for i, cell in enumerate(notebook.cells) if cell.get("execution_count")), default=0)
         lines = [i for i, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.startswith("# %%")]
-        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else first_line(error)
-        where = f"lessons/{name}.py: cell {number + 1}, line {lines[number]}"
-        raise LessonError(f"{where}: {what.partition(chr(10))[0]}") from None
+        what, inside = first_line(error), None
+        if isinstance(error, CellExecutionError):
+            what = f"{error.ename}: {error.evalue}".partition("\n")[0]
+            inside = re.search(r"Cell In\[\d+\], line (\d+)", re.sub(COLOUR, "", error.traceback))
+        line = lines[number] + int(inside[1] if inside else 0)
+        raise LessonError(f"lessons/{name}.py: cell {number + 1}, line {line}: {what}") from None
 
 
 class Pages:
@@ -207,7 +211,7 @@ class Pages:
 
 def fenced(text: str, kind: str) -> str:
     fence = "~" * 8
-    text = re.sub(r"\x1b\[[\d;]*m", "", text).rstrip("\n")  # without a terminal's colours
+    text = re.sub(COLOUR, "", text).rstrip("\n")
     return f"{fence} {{ {kind} }}\n{text}\n{fence}"
 
 
