@@ -40,7 +40,7 @@ from minifc.tuning.data import (
 )
 from minifc.tuning.loop import LoopConfig, latest_step, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers
-from minifc.tuning.vocab import RowWatch, add_tokens
+from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         require(0 <= self.eval_share < 1, "eval_share", self.eval_share, "must be at least 0 and less than 1")
         require(self.cases >= 2, "cases", self.cases, "must be at least 2")
+        alone = len(self.tokens) == 1 or not {"auto", "none"} & set(self.tokens)
+        require(alone, "tokens", ",".join(self.tokens), "auto and none stand alone")
         require(bool(self.to) or not self.resume, "resume", "", "needs --to with the run folder to go on with")
 
 
@@ -121,6 +123,8 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
     if not evaluation:
         kept = []  # nothing of it can be measured
+    if set(new) - set(tokenizer.control):
+        check_room(model, tokenizer, run.reuse_unused)
     find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
@@ -168,8 +172,11 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     shutil.rmtree(states, ignore_errors=True)
     print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
     print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({minutes:.1f} minutes)")
-    if not run.data:
-        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen")
+    if run.data:
+        print(f"next: python -m minifc.export {folder} --to my-model")
+    else:
+        turns = "" if format == "gemma" else f" --format {format}"
+        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen{turns}")
     return folder
 
 
@@ -210,6 +217,8 @@ def tokens_to_add(asked: Sequence[str], rows: Sequence[Conversation], format: Fo
     for tag, count in found.unknown.items():
         if tag not in explicit:
             print(f"note: {tag} stands in {count} places of the data but is no tag of ours; it stays text")
+    for tag, count in found.spelled.items():
+        print(f"note: {tag} is spelled {count} times in the model's own text and stays text; give calls as tool_calls")
     if "none" in asked:
         return []
     for token in explicit:

@@ -70,6 +70,7 @@ def test_bfloat16_says_what_it_costs(
 def test_a_run_names_its_format_and_base(caller: Path, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(caller, folder / "adapter")
+    (folder / "adapter" / "minifc.json").unlink()  # which would decide
     for settings in ("{}", "[]", '{"run": 5}', '{"run": {"format": "chatml"}}'):
         (folder / "config.json").write_text(settings)
         assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 2

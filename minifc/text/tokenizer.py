@@ -71,7 +71,7 @@ class _JsonBackend:
     def written(self) -> dict[int, bytes]:
         fallback = self.data["model"].get("byte_fallback", False)
         pieces = {id_: _bytes_of(piece, fallback) for piece, id_ in self.pieces.items()}
-        return pieces | {token["id"]: token["content"].encode() for token in self.data.get("added_tokens", [])}
+        return pieces | {token["id"]: _bytes_of(token["content"], False) for token in self.data.get("added_tokens", [])}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids

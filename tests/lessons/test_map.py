@@ -64,3 +64,11 @@ def test_the_glossary_leads_to_where_a_term_is_explained() -> None:
         assert heading is None or heading in [re.sub(r"[\s-]+", "-", h) for h in headings], line
         terms.append(term.lower().replace("`", ""))
     assert terms == sorted(terms), "in the order of the alphabet"
+
+
+def test_the_lines_that_show_an_item_of_the_course_stand_in_their_lessons() -> None:
+    rows = re.findall(r"^\| (\d) \| \[\d+\]\((\d\d_\w+)\.py\) \| .+ \| `(assert .+)` \|$", MAP, flags=re.M)
+    assert {item for item, _, _ in rows} == {str(number) for number in range(1, 8)}
+    assert len(rows) == MAP.count("| `assert ")
+    for _, lesson, line in rows:
+        assert line in (ROOT / "lessons" / f"{lesson}.py").read_text(encoding="utf-8"), f"{lesson}: {line}"

@@ -15,12 +15,12 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
-import nbformat
 import pytest
 
 pytestmark = pytest.mark.slow
 for module in ("jupytext", "nbclient", "material", "latex2mathml"):
     pytest.importorskip(module, reason="the pages extra is not installed: pip install -e '.[pages]'")
+nbformat = pytest.importorskip("nbformat")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).resolve().parents[2]
 SEEN = ("index.html", "glossary.html", "source/index.html", "source/minifc/text/tokenizer.py.html")
