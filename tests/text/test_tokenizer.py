@@ -455,3 +455,13 @@ def test_small_backends_add_the_same_ids(small_json: Tokenizer, small_model: Tok
         )
         assert ours.encode(TRICKY, control_tokens=True) == theirs.encode(TRICKY, control_tokens=True)
         assert ours.encode(TRICKY) == theirs.encode(TRICKY)
+
+
+def test_what_each_id_writes_is_what_it_decodes_to(official_json: Tokenizer, official_model: Tokenizer) -> None:
+    for tokenizer in (official_json, official_model):
+        written = tokenizer.written()
+        assert set(written) == set(range(tokenizer.size)) - set(tokenizer.control.values())
+        # Runs of spaces, line breaks and tabs are tokens of their own in tokenizer.json.
+        for id_ in [*range(108, 217), *range(473, tokenizer.size, 97)]:
+            assert written[id_].decode() == tokenizer.decode([id_])
+    assert official_json.written() == official_model.written()
