@@ -23,8 +23,9 @@ from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.generate import Sampling
 from minifc.hub import TINY, find_model
 from minifc.options import add_model_options
+from minifc.text.template import Format
 from minifc.text.tokenizer import load_tokenizer
-from minifc.tuning.adapter import load_adapter
+from minifc.tuning.adapter import adapter_format, load_adapter
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED, "text": ""}
@@ -55,10 +56,13 @@ def main(argv: Sequence[str]) -> None:
     stated = args.dtype or ("float32" if args.model == TINY else "auto")
     model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
     tokenizer = load_tokenizer(folder)
+    format: Format | None = args.format
     if args.adapter != "none":
-        load_adapter(model, tokenizer, find_model(args.adapter).path)
+        adapter = find_model(args.adapter).path
+        load_adapter(model, tokenizer, adapter)
+        format = format or adapter_format(adapter)
     sampling = Sampling(temperature=args.temperature, seed=args.seed)
-    agent = Agent(model, tokenizer, tools, args.format, constrained=not args.free, sampling=sampling)
+    agent = Agent(model, tokenizer, tools, format or "gemma", constrained=not args.free, sampling=sampling)
     for stream in (sys.stdin, sys.stdout):  # what is no text, or none of this terminal's, ends no conversation
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -109,17 +113,19 @@ class Printer:
     """Events for a person: pieces of text as they come, calls and results on lines of their own."""
 
     def __init__(self, colour: bool) -> None:
-        self.colour, self.column = colour, 0
+        self.colour, self.column, self.kind = colour, 0, ""
 
     def __call__(self, event: Event) -> None:
-        if event.kind in MARKS and self.column:
+        if self.column and (event.kind in MARKS or event.kind != self.kind):  # an answer does not go on from a thought
             self.write("\n")
+        self.kind = event.kind
         text = MARKS.get(event.kind, "") + visible(event.text) + ("\n" if event.kind in MARKS else "")
         style = COLOURS[event.kind] if self.colour else ""
         self.write(f"{style}{text}{PLAIN}" if style else text)
 
     def end(self) -> None:
         """Whatever comes next begins a line."""
+        self.kind = ""
         if self.column:
             self.write("\n")
 

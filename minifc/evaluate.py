@@ -32,8 +32,9 @@ from minifc.hub import TINY, find_data, find_model
 from minifc.options import add_model_options, require
 from minifc.report import Table, text_samples, text_table
 from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
+from minifc.text.template import Format
 from minifc.text.tokenizer import load_tokenizer, read_added_tokens
-from minifc.tuning.adapter import load_adapter
+from minifc.tuning.adapter import adapter_format, load_adapter
 from minifc.tuning.data import read_conversations
 
 HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
@@ -84,7 +85,8 @@ def main(argv: Sequence[str]) -> None:
     tags = tokenizer.control | (read_added_tokens(adapter) if adapter else {})
     if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
         raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
-    exams = {name: CallExam(asked, args.format, most_tokens=args.most_tokens) for name, asked in groups.items()}
+    format: Format = args.format or (adapter_format(adapter) if adapter else None) or "gemma"
+    exams = {name: CallExam(asked, format, most_tokens=args.most_tokens) for name, asked in groups.items()}
 
     def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
         for group, exam in exams.items():

@@ -23,7 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
     )
-    parser.add_argument("--format", choices=("gemma", "course"), default="gemma", help="whose turns (%(default)s)")
+    parser.add_argument("--format", choices=("gemma", "course"), help="whose turns (the adapter's, else gemma)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps (%(default)s)")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="(the model's own)")
 

@@ -175,8 +175,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     if run.data:
         print(f"next: python -m minifc.export {folder} --to my-model")
     else:
-        turns = "" if format == "gemma" else f" --format {format}"
-        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen{turns}")
+        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen")
     return folder
 
 

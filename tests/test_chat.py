@@ -151,6 +151,13 @@ def test_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not chat.colourful()
 
 
+def test_an_answer_does_not_go_on_from_a_thought(capsys: pytest.CaptureFixture[str]) -> None:
+    show = chat.Printer(colour=False)
+    for event in (Event("thought", "No to"), Event("thought", "ol."), Event("text", "Sor"), Event("text", "ry.")):
+        show(event)
+    assert capsys.readouterr().out == "No tool.\nSorry."
+
+
 def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     chat.Printer(colour=False)(Event("text", "\033[2J\u202e\ud800"))
     assert capsys.readouterr().out == "\\x1b[2J\\u202e\\ud800"

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from commands import run
+
+from minifc import chat
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,3 +35,14 @@ def test_commands_exist() -> None:
     for command in re.findall(r"python -m minifc\.(\w+)", README):
         places = (ROOT / "minifc" / f"{command}.py", ROOT / "minifc" / command / "__main__.py")
         assert any(place.is_file() for place in places), command
+
+
+def test_the_conversation_is_what_chat_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = README[README.index("<!-- chat -->") : README.index("<!-- end -->", README.index("<!-- chat -->"))]
+    lines = [line[4:] for line in block.splitlines() if line.startswith("    ")]
+    questions = [line[2:] for line in lines if line.startswith("> ")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(questions) + "\n"))
+    assert run(chat.main, "--tools", str(ROOT / "tests/calling/small_tools.py")) == 0
+    assert capsys.readouterr().out.splitlines() == [line for line in lines if not line.startswith("> ")]
