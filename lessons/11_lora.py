@@ -301,9 +301,9 @@ assert 0.5 < by_r["AdamW"][-1] < 2 < by_root["AdamW"][-1]
 
 # %% [markdown]
 # With plain steps, $\alpha / r$ punishes a high rank: its change hardly begins. $\alpha / \sqrt r$ keeps things level,
-# which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); in the package, `--rslora`).
-# With AdamW's first step it is the other way round. So neither is right in itself; and whoever stays at one rank need not
-# care, since there the two differ by a constant.
+# which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora` in training).
+# With AdamW's first step it is the other way round. So neither is right in itself; and whoever stays at one rank need
+# not care, since there the two differ by a constant.
 #
 # **Dropout** (in `forward` above) sets a random few of the numbers that go into the change to zero, while training
 # only, and makes the others larger, so that the sum stays the same on average. No single number can then be relied on

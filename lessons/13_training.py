@@ -320,8 +320,8 @@ show(
 
 # %% [markdown]
 # The loss of a step is the loss *before* the step, on rows that it has not seen yet, so here it is honest by itself.
-# One pass over all rows is called an **epoch**. In a second one it would not be honest: there the kept rows show whether
-# the model learns the skill or the rows.
+# One pass over all rows is called an **epoch**. In a second one it would not be honest: there the kept rows show
+# whether the model learns the skill or the rows.
 #
 # And the requests? Half of them have their tool: there we compare word for word with what the model should say, thought
 # included, which is stricter than anybody needs. For the other half no tool fits, and it must not call. Lesson 17
