@@ -277,7 +277,9 @@ assert len(control(spelled)) > len(control(bad.ids))
 #
 # [`minifc/calling/tools.py`](../minifc/calling/tools.py) makes the schema, with lists, dataclasses and descriptions of
 # parameters besides, checks, and runs. [`minifc/calling/agent.py`](../minifc/calling/agent.py) is the loop, with the
-# grammar of [lesson 15](15_decoder.py) inside. Tools and agent come to the same schemas and to the same conversation.
+# grammar of [lesson 15](15_decoder.py) inside. Without the grammar, a call that cannot be read would end our loop with
+# an error; the agent tells the model what is wrong with it. Tools and agent come to the same schemas and to the same
+# conversation.
 
 # %%
 tools = [minifc.tool(function) for function in FUNCTIONS.values()]
