@@ -9,7 +9,7 @@
 # answers, or acts again ([Yao et al. 2022](https://arxiv.org/abs/2210.03629)).
 #
 # This lesson needs a model that was taught to call, so it stays with the embedded one and its adapter, whatever
-# MINIFC_MODEL says. Our model knows requests of its little world: a verb, a noun, and details of one word each.
+# MINIFC_MODEL says. Our model knows requests of its little world: a verb, a noun, and details of a word or two each.
 
 # %%
 import inspect

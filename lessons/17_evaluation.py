@@ -294,8 +294,8 @@ assert winners > 0.88 > 0.82 > fresh
 # one set, report from another that nobody has looked at. Where questions are generated, as here, that is one number: a
 # new seed. While this project's model was made, answers of it were read, too. So when it was finished, fresh questions
 # were drawn for the README's figures, and the unseen forms of sentence were written afresh. In these it did much worse
-# than in the old ones: they are harder, or it had been fitted to the old ones; the figures cannot tell which. And who
-# has read the failures above has begun to wear out the new ones.
+# than in the old ones (`LOG.md` has both): they are harder, or it had been fitted to the old ones; the figures cannot
+# tell which. And whoever has read the failures above has begun to wear out the new ones.
 #
 # ## Why not just look at the loss?
 #
