@@ -159,8 +159,9 @@ for attack in ("__import__('os').remove('x')", "[x for x in (1, 2)]", "open"):
 # ## One spelling
 #
 # The same call can be written in many ways: quotes, order, spaces. If the data holds all of them, the model learns
-# that it may choose, and spends its attention on choosing. So each call is rewritten in one **canonical** form: JSON,
-# the name first, arguments in the order of the schema.
+# that it may choose, and spends its effort on choosing. So each call is rewritten in one **canonical** form: JSON, the
+# name first, arguments in the order of the schema. (Where an argument holds objects, the package puts those in the
+# schema's order, too.)
 
 
 # %%
@@ -231,7 +232,7 @@ show(
 # them, and they shape what it writes; they are just not marked.
 #
 # The loss compares what stands at a position with the model's guess one position before. So **targets** are the ids
-# moved by one, and where nothing is to be learned stands -100, which PyTorch's cross entropy leaves out.
+# moved by one, and where nothing is to be learned stands -100, which PyTorch's function for the loss leaves out.
 
 # %%
 targets = [id_ if learned else IGNORED for id_, learned in zip(rendered.ids[1:], rendered.mask[1:], strict=True)] + [
@@ -314,8 +315,9 @@ assert batch.supervised == sum(sum(example.mask) for example in examples)
 
 # %% [markdown]
 # But now a conversation stands behind another, and attention looks at everything before it. It would read its
-# neighbour's tools. So each position gets the number of its **document**, and attention may only look at positions
-# with the same number; positions count from 0 again in each (lesson 3 has the masks). `-1` is padding.
+# neighbour's tools. So each position gets the number of its **document**, and to what lesson 3 said of who may be seen
+# comes one rule more: only positions with the same number. Positions count from 0 again in each document. `-1` is
+# padding.
 
 # %%
 documents = batch.documents[0]
@@ -368,7 +370,9 @@ show(
 #
 # ## Look before you train
 #
-# All of this is counted by one command. We write our rows to a file, with two bad ones among them, and let it look:
+# All of this is counted by one command, `python -m minifc.audit`. Given the `--format`, `--calls` and `--learn` of a
+# training, it counts what that training would see. We write our rows to a file, with two bad ones among them, and let
+# it look; then it shows us one row, with marks around what is learned from:
 
 # %%
 bad = [

@@ -5,8 +5,9 @@
 #
 # We have data: conversations as ids, with a mask that says which tokens to learn from. Now the model must change. The
 # obvious way is to let every weight change; that is called **full fine-tuning**. It works, and it is expensive: for
-# each weight, training keeps a gradient and two numbers of the optimiser's besides, and what comes out is a second
-# model as large as the first.
+# each weight, training keeps a gradient besides, which says how the loss changes with it, and two numbers of the
+# optimiser's, which makes the steps (both are for lesson 13). And what comes out is a second model as large as the
+# first.
 #
 # **LoRA**, *low-rank adaptation* ([Hu et al. 2021](https://arxiv.org/abs/2106.09685)), rests on a guess: a model that
 # knows a lot already needs only a *simple* change. In this lesson we first look at whether that is so, then build the
@@ -249,8 +250,8 @@ assert grads[A].norm() == grads[B].norm() == 0
 model.get_parameter(A).data.copy_(number)
 
 # %% [markdown]
-# Now the same 24 steps again, with only the small matrices free. The learning rate may be higher: there are fewer
-# numbers, and they start from nothing.
+# Now the same 24 steps again, with only the small matrices and the new rows free. The learning rate, which says how far
+# a step goes, may be higher: there are fewer numbers, and the change starts from nothing.
 
 # %%
 model.zero_grad()
@@ -300,9 +301,9 @@ assert 0.5 < by_r["AdamW"][-1] < 2 < by_root["AdamW"][-1]
 
 # %% [markdown]
 # With plain steps, $\alpha / r$ punishes a high rank: its change hardly begins. $\alpha / \sqrt r$ keeps things level,
-# which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora true`). With
-# AdamW's first step it is the other way round. So neither is right in itself; and whoever stays at one rank need not
-# care, since there the two differ by a constant.
+# which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora` in training).
+# With AdamW's first step it is the other way round. So neither is right in itself; and whoever stays at one rank need
+# not care, since there the two differ by a constant.
 #
 # **Dropout** (in `forward` above) sets a random few of the numbers that go into the change to zero, while training
 # only, and makes the others larger, so that the sum stays the same on average. No single number can then be relied on
@@ -342,8 +343,9 @@ print(f"gemma-2-2b, r 16: seven targets {seven:,}, with eight new rows {seven + 
 assert nine == 29_032_704
 
 # %% [markdown]
-# In fp32 the course's adapter should be a file of 116 MB. The published one has 2.48 GB. The difference is two
-# full copies of the table, in bf16, that were saved beside it because the table had been resized:
+# In fp32 the course's adapter should be a file of 116 MB. The published one has 2.48 GB. The difference is as large as
+# two full copies of the table in bf16. That fits what PEFT does, the library that the course trains with: where LoRA
+# goes around the table, the table itself is saved beside it, here once for reading and once for writing.
 
 # %%
 adapter = 4 * nine

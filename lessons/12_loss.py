@@ -41,8 +41,8 @@ print(repr(tokenizer.decode([i for i, learned in zip(row.ids, row.mask, strict=T
 #
 # After reading some tokens, the model gives a score to each id of the vocabulary. *Softmax* makes probabilities of
 # them: raise $e$ to each, divide by the sum. The loss of the position is $-\log p$ of the id that really comes next:
-# 0 if the model was certain of it, large if it thought it unlikely. It is called **cross entropy**, and it is
-# in *nats*, since the logarithm is the natural one.
+# 0 if the model was certain of it, large if it thought it unlikely. That is the surprise of lesson 7, in *nats*, since
+# the logarithm is the natural one. As a loss it is called **cross entropy**.
 
 # %%
 with torch.no_grad():
@@ -165,9 +165,8 @@ show(
 )
 
 # %% [markdown]
-# The untaught model can do most of this turn already: to name a task, compare names and copy words it has learned in
-# its chats. What it lacks is the *form*: that a turn begins with a thought, and a call comes in tags. A fine-tune
-# need not teach everything, only what is missing.
+# It is the picture of lesson 7, seen from the training: the untaught model can do most of this turn already, and what
+# it lacks is the *form*. A fine-tune need not teach everything, only what is missing.
 #
 # ## What it costs
 #

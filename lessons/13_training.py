@@ -319,8 +319,9 @@ show(
 )
 
 # %% [markdown]
-# The loss of a step is the loss *before* the step, on rows that it has not seen yet, so here it is honest by itself. In
-# a second epoch it would not be: there the kept rows show whether the model learns the skill or the rows.
+# The loss of a step is the loss *before* the step, on rows that it has not seen yet, so here it is honest by itself.
+# One pass over all rows is called an **epoch**. In a second one it would not be honest: there the kept rows show
+# whether the model learns the skill or the rows.
 #
 # And the requests? Half of them have their tool: there we compare word for word with what the model should say, thought
 # included, which is stricter than anybody needs. For the other half no tool fits, and it must not call. Lesson 17
@@ -354,9 +355,9 @@ if EMBEDDED:
 #
 # ## Twice the same
 #
-# Three things are random: where LoRA starts, the order of the rows, and dropout. All follow from the seed. So the same
-# run gives the same losses, not nearly, but exactly; another seed gives others. Without that, one cannot tell
-# whether a change of the code changed anything.
+# Three things are random: where LoRA starts, the order of the rows, and dropout. All follow from the seed. So on one
+# machine the same run gives the same losses, not nearly, but exactly; another seed gives others. Without that, one
+# cannot tell whether a change of the code changed anything.
 
 
 # %%
@@ -374,7 +375,8 @@ assert first != other
 # ## The package's own
 #
 # [`minifc/tuning/loop.py`](../minifc/tuning/loop.py) adds what long runs need: evaluation, logs, states saved so that
-# an interrupted run goes on bit for bit, gradient checkpointing, half precision; it stops at a loss that is not finite.
+# an interrupted run goes on bit for bit, gradient checkpointing (lesson 19), 16-bit numbers where one asks for them; it
+# stops at a loss that is not finite.
 # On the same rows from the same seed it makes the same steps, with two micro-batches in each.
 
 # %%

@@ -119,8 +119,8 @@ except ValueError as error:
 print("quotes replaced:", python_text.replace("'", '"')[58:76])  # the apostrophe has become the end of a string
 
 # %% [markdown]
-# The tempting way out is `eval`, which reads all that Python writes. It also *runs* all that Python can. A model writes
-# what its text leads it to, and that text holds web pages.
+# [Lesson 10](10_data.py) warned of `eval`, which reads all that Python writes. It also *runs* all that Python can. Let
+# us see it do so. A model writes what its text leads it to, and that text holds web pages.
 
 # %%
 ran = []
@@ -130,8 +130,10 @@ print("eval gives", value, "and ran:", ran)
 assert ran  # the attack worked, in our own process
 
 # %% [markdown]
-# No list of forbidden words makes `eval` safe. What helps is a reader that can only build values. It takes some sixty
-# lines. A *dialect* says which quotes there are and how the three words are spelled; we try JSON first, then Python.
+# No list of forbidden words makes `eval` safe. What helps is a reader that can only build values. `ast.literal_eval` is
+# one, for Python's way of writing. Here we write our own, for both ways, so that we see all that it does; it takes some
+# sixty lines. A *dialect* says which quotes there are and how the three words are spelled; we try JSON first, then
+# Python.
 #
 # The reader calls itself for what is inside brackets. Somebody may send a hundred thousand of them, so it counts.
 
@@ -283,9 +285,9 @@ print(read_calls(reply))
 # ## One way to write it
 #
 # The same call can be written in many ways: spaces, quotes, the order of the keys. For reading we accept what is found.
-# For *writing*, in training data above all, one way is best. A model that has seen five spellings must spend effort on
-# choosing one, and its probability is split among them; and two calls can be compared as strings only if both are
-# written alike. Ours: the name first, arguments in the order of the tool's schema, one space after comma and colon,
+# For *writing*, in training data above all, one way is best: lesson 10 called it canonical. There are two more reasons
+# for it. A model's probability is not split among spellings, and two calls that are written alike can be compared as
+# strings. The form again: the name first, arguments in the order of the tool's schema, one space after comma and colon,
 # characters as they are.
 
 
@@ -308,7 +310,8 @@ assert len(forms) == 1
 assert write_call(*read_call(form), TOOL) == form  # what is written is read back, and written the same again
 
 # %% [markdown]
-# The package writes the same form when it renders a conversation to be learned from.
+# The package writes the same form when it renders a conversation to be learned from. (Ours orders the arguments; the
+# package orders what is inside of them as well, where the schema says how.)
 
 # %%
 turn = {"role": "assistant", "content": None}
@@ -321,7 +324,9 @@ assert f"<tool_call>\n{form}\n</tool_call>" in rendered.text
 #
 # [`minifc/text/calls.py`](../minifc/text/calls.py) leaves JSON to Python's own library and the other dialect to
 # `ast.literal_eval`, each behind guards that count brackets, refuse double keys and numbers beyond all bounds, and
-# turn every failure into one kind of error. It agrees with us, on calls and on what is none: first on texts of ours …
+# turn every failure into one kind of error. It takes two things more, because data of OpenAI's shape has them:
+# arguments that are JSON inside a string, and the fields `id` and `type` of a call. Otherwise it agrees with us, on
+# calls and on what is none: first on texts of ours …
 
 
 # %%

@@ -98,7 +98,8 @@ for written in (b'{"na', b'{"name": "', b'{"name": "find_so', b'{"name": "find_s
     print(f"{written.decode():20} then {next_bytes_of(written)}")
 
 # %% [markdown]
-# Mostly there is one way to go on. The model has a say in three places of the whole string.
+# Mostly there is one way to go on. The model has a say in two places: between *find* and *weigh*, and between *song*
+# and *sofa*.
 #
 # ## From bytes to tokens
 #
@@ -153,7 +154,7 @@ print(f"{len(written_by):,} tokens, {sum(map(len, written_by.values())):,} bytes
 # Six kinds of expression are enough:
 #
 # - `NOTHING`: no string at all; we have gone wrong
-# - `EMPTY`: only the empty string; we are done
+# - `EMPTY`: only the empty string, which is a `text` without bytes; we are done
 # - `text(b"...")`: these bytes, and `one(...)`: one byte out of some
 # - `seq(a, b)`: an `a`, then a `b`; and `either(a, b)`: one or the other
 # - `many(a)`: any number of `a`, none of them too
@@ -267,8 +268,9 @@ for wrong in (b'"', b'Nina"', b'"a"b"', b'"\n"', b'"\\x"', b'"\xff"', b'"\xed\xa
     assert not matches(STRING, wrong)
 
 # %% [markdown]
-# An object has its properties in the schema's order, and those that are not required may be missing. We build it from
-# its end: what may follow the last property, the one before it, and so on. Then the call around it, for all tools.
+# A value is one out of a list (the schema says `enum`), a string, or a whole number. An object has its properties in
+# the schema's order, and those that are not required may be missing. We build it from its end: what may follow the last
+# property, the one before it, and so on. Then the call around it, for all tools.
 
 
 # %%
@@ -542,9 +544,10 @@ assert max(counts) > len(written_by) / 2  # inside a string nearly everything ma
 # ## The package's own
 #
 # [`minifc/calling/grammar.py`](../minifc/calling/grammar.py) does the same for more of JSON Schema: numbers within
-# bounds, lists, objects in objects, which no expression of ours can describe, since brackets within brackets must be
-# counted. Its states are stacks of what is still to be written, and it answers for the whole inside of a string from a
-# table. At every step of several calls, it allows the same tokens as ours and forces the same.
+# bounds, lists, objects in objects, and schemas that hold themselves, as a folder holds folders. Those no expression of
+# ours can describe, since brackets within brackets must be counted. Its states are stacks of what is still to be
+# written, and it answers for the whole inside of a string from a table. At every step of several calls, it allows the
+# same tokens as ours and forces the same.
 
 # %%
 texts = [
@@ -568,7 +571,10 @@ for ids in [*([*tokenizer.encode(text), CLOSE] for text in texts), *(ids for ids
 print(f"{steps} steps, the same tokens allowed and the same forced")
 
 # %% [markdown]
-# `minifc.generate` takes such a grammar for each row. Where nothing runs out of room, it writes our calls.
+# `minifc.generate` takes such a grammar for each row, and tells it at every step how many tokens are left,
+# `grammar.allowed(left)`. So the package looks ahead before a token is picked: what there would be no room to complete
+# is behind the mask, too, and so is the tag that opens a call when there is no room for one. Where nothing runs out of
+# room, it writes our calls.
 
 # %%
 for (sentence, _), (ids, _) in zip(REQUESTS, calls, strict=True):
@@ -636,7 +642,7 @@ if EMBEDDED:
 # %% [markdown]
 # All these calls can be read; what is in them depends on the model alone. Three things to remember:
 #
-# - *Right shape, wrong content.* No grammar replaces the training of the thirteen lessons before this one.
+# - *Right shape, wrong content.* No grammar replaces the training that the second part of these lessons was about.
 # - *The model must decide to call.* Hold the whole answer to the shape of a call, and it must call where no tool fits,
 #   and without the thought that would have led to the right one. So the grammar begins where the model opens a call.
 # - *The best next token is not the best call.* The mask drops what is forbidden and keeps the order of the rest, one

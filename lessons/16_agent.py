@@ -9,7 +9,7 @@
 # answers, or acts again ([Yao et al. 2022](https://arxiv.org/abs/2210.03629)).
 #
 # This lesson needs a model that was taught to call, so it stays with the embedded one and its adapter, whatever
-# MINIFC_MODEL says. Our model knows requests of its little world: a verb, a noun, and details of one word each.
+# MINIFC_MODEL says. Our model knows requests of its little world: a verb, a noun, and details of a word or two each.
 
 # %%
 import inspect
@@ -277,7 +277,9 @@ assert len(control(spelled)) > len(control(bad.ids))
 #
 # [`minifc/calling/tools.py`](../minifc/calling/tools.py) makes the schema, with lists, dataclasses and descriptions of
 # parameters besides, checks, and runs. [`minifc/calling/agent.py`](../minifc/calling/agent.py) is the loop, with the
-# grammar of [lesson 15](15_decoder.py) inside. Tools and agent come to the same schemas and to the same conversation.
+# grammar of [lesson 15](15_decoder.py) inside. Without the grammar, a call that cannot be read would end our loop with
+# an error; the agent tells the model what is wrong with it. Tools and agent come to the same schemas and to the same
+# conversation.
 
 # %%
 tools = [minifc.tool(function) for function in FUNCTIONS.values()]

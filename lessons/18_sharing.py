@@ -38,7 +38,8 @@ for file in sorted(CALLER.iterdir()):
 # %% [markdown]
 # ## What an adapter is made of
 #
-# The format is that of PEFT, the library that most people train LoRA with, so that either reads the other's files. A
+# The format is that of PEFT, the library that most people train LoRA with, so that either reads the other's files. (One
+# thing PEFT cannot hold: new rows in a table that has LoRA on it as well, which is what `--recipe course` makes.) A
 # small text file says what was trained, another file holds the numbers.
 
 # %%
@@ -131,8 +132,9 @@ for name, candidate in (("with adapter", model), ("merged", plain)):
 # %% [markdown]
 # ## In what precision?
 #
-# Models are stored in bf16, which has 8 bits for a number's digits: from 1 the next number is $1 + 2^{-7}$. A change
-# that is small beside its weight can be less than half a step, and then it is rounded away. How many are?
+# Models are stored in bf16, which has 7 bits for a number's digits (lesson 5): from 1 the next number is $1 + 2^{-7}$.
+# Lesson 11 saw in one matrix what that means. A change that is small beside its weight can be less than half a step,
+# and then it is rounded away. How many are, in the whole model?
 
 # %%
 stored = {name: weight.bfloat16() for name, weight in merged.items()}
@@ -245,18 +247,19 @@ COURSE_TRAINED, LEAN_TRAINED = 29_032_704, 20_785_152  # numbers trained by the 
 print(f"the second table: {ROWS * WIDTH * 2 / 1e9:.2f} GB in bf16")
 print(f"an adapter of our recipe: {LEAN_TRAINED * 4 / 1e6:.0f} MB in fp32")
 print(f"of the course's: {COURSE_TRAINED * 4 / 1e6:.0f} MB", end=", ")
-published = COURSE_TRAINED * 4 + ROWS * WIDTH * 4
+published = COURSE_TRAINED * 4 + ROWS * WIDTH * 4  # the table twice in bf16, as in lesson 11
 print(f"and with the whole table beside it, as PEFT saves it for resized models: {published / 1e9:.2f} GB")
 assert round(published / 1e9, 2) == 2.48  # the size of the adapter that the course uploaded
 
 # %% [markdown]
-# The course's adapter is 2.48 GB large, and all but a twentieth of it is a table in fp32, nearly all of whose rows are
-# Google's own.
+# The course's adapter is 2.48 GB large, and all but a twentieth of it is the table, twice in bf16 (lesson 11), nearly
+# all of whose rows are Google's own.
 #
 # ## The package's own
 #
 # `minifc.merge` does what we did. `python -m minifc.export` merges, measures, and writes a folder as the library
-# *transformers* reads it. It takes a run or an adapter.
+# *transformers* reads it. It takes a run or an adapter. A large model may not fit into memory in fp32, so it goes layer
+# by layer: each is made fp32, merged, and rounded to what it is stored in before the next one's turn comes.
 
 # %%
 from minifc.export import main as export  # noqa: E402
@@ -325,7 +328,7 @@ else:
 # `python -m minifc.export runs/NAME --to my-model --push you/my-model` uploads the folder to the Hugging Face hub,
 # after `hf auth login`. Two things belong to it that are not weights. A **model card** says what the model is, what it
 # was made from and how to call it; and a **licence**. A model made from Gemma stays under Gemma's terms, merged or not,
-# and whoever passes it on passes those on. The exported folder begins with such a card:
+# and whoever passes it on passes those on. The exported folder has the beginning of such a card:
 
 # %%
 card = (WORK / "my-model/README.md").read_text()

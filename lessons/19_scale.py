@@ -32,8 +32,8 @@ from minifc.tuning.lora import LoraLinear
 # %% [markdown]
 # ## Three sizes
 #
-# A configuration is enough to build a model without weights: on torch's *meta* device a tensor has a shape and a type,
-# but no memory behind it. So we can count, and even "run", a model that would never fit here.
+# A configuration is enough to build a model without weights: on torch's *meta* device (lesson 5) a tensor has a shape
+# and a type, but no memory behind it. So we can count, and even "run", a model that would never fit here.
 
 # %%
 FIGURES = {  # layers, hidden, heads, key/value heads, head_dim, ffn, query_pre_attn_scalar
@@ -337,8 +337,9 @@ print(f"{4 / 8 + 2 / 64:.5f} bytes a weight: 2b in {(0.5 + 2 / 64) * N / 1e9:.2f
 # %% [markdown]
 # So it can be noticed here. Our model is small, and LoRA was trained beside the exact weights. The paper, with better
 # chosen steps than ours and LoRA trained beside the *rough* weights, reports results as good as with 16 bits. (The
-# budget above counts a little more, 0.5625 bytes, for a scale to every 32 numbers.) minifc has no quantised weights
-# yet; its LoRA goes around any layer that has `in_features` and `out_features`, and refuses to merge into a rough one.
+# budget above counts a little more, 0.5625 bytes, for a scale to every 32 numbers.) To store weights in fewer bits is
+# to *quantise* them. minifc has no quantised weights yet; its LoRA goes around any layer that has `in_features` and
+# `out_features`, and refuses to merge into a rough one.
 #
 # ## Many
 #

@@ -4,8 +4,9 @@
 def read_call(text: str) -> dict:
     """A call from JSON or from what Python prints of a dictionary: {"name": ..., "arguments": {...}}, in that order.
 
-    Nothing in the text may be executed. Raises ValueError for a text that is neither, and for a value that is not a
-    dictionary with a name. A call without arguments gets {}.
+    Nothing in the text may be executed. Raises ValueError for a text that is neither (ast.literal_eval may raise a
+    SyntaxError, which is no ValueError), and for a value that is not a dictionary with a name. A call without arguments
+    gets {}.
     """
     raise NotImplementedError
 

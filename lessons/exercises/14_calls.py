@@ -4,7 +4,7 @@
 def between(ids: list[int], opening: int, closing: int) -> list[list[int]]:
     """What stands between each `opening` and the next `closing`, without them: one list of ids for each pair.
 
-    An `opening` without its `closing`, or with another `opening` before it, is a ValueError.
+    An `opening` that is never closed, or after which another `opening` comes before its `closing`, is a ValueError.
     A `closing` where nothing is open is passed over, as is everything else outside.
     """
     raise NotImplementedError

@@ -26,9 +26,10 @@ def fault(arguments: dict, parameters: dict) -> str | None:
 def converse(say: Callable, tools: dict[str, Callable], question: str, most_turns: int) -> list[dict]:
     """The conversation that begins with the question and ends with the model's answer, as messages.
 
-    `say(messages)` is the model: it returns its next message, {"role": "assistant", "content", "tool_calls"}, with
-    calls as {"name", "arguments"}. Each call is run, in order, and becomes a message {"role": "tool", "content": what
-    the function returns}. A function that raises, or that is not there, becomes {"error": some words} as content. A
-    message without calls is the answer. The model speaks at most `most_turns` times.
+    The first is {"role": "user", "content": question}. `say(messages)` is the model: given all messages so far, it
+    returns its next one, {"role": "assistant", "content", "tool_calls"}, with calls as {"name", "arguments"}. Each call
+    is run, in order, and its result becomes a message {"role": "tool", "content": what the function returns}; where a
+    function raises, or is not there, the content is {"error": some words}. A message without calls is the answer. The
+    model speaks at most `most_turns` times; then the conversation is given back without an answer.
     """
     raise NotImplementedError
