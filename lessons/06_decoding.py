@@ -323,8 +323,7 @@ for temperature in (0.01, 3.0):
         assert len(set(drawn)) == 3
 
 # %% [markdown]
-# Our small model is so sure of itself that it takes a temperature of 3 to make it stray; and then it strays into
-# nonsense, for it knows nothing else.
+# At a temperature of 3 our small model strays; and it strays into nonsense, for it knows little else to say.
 #
 # ## The package's own
 #
