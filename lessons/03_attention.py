@@ -8,7 +8,7 @@
 # they have to say. Gemma-2 does it with two savings, shared keys and a window, and one precaution, the soft-cap.
 #
 # We shall follow it where it does something that one can see. The embedded model answers questions about a record, and
-# so it has to copy a name that it has never met: *Nina* is one of the words that were kept out of its training.
+# so it has to copy a name that it has never met: both its words were kept out of every text of the training.
 
 # %%
 import math
@@ -69,7 +69,7 @@ attention = model.model.layers[LAYER].self_attn
 
 
 def part(matrix: torch.Tensor, head: int) -> torch.Tensor:
-    """The rows that belong to one head, [D, E]: a projection holds those of all heads, one below the other."""
+    """The rows that belong to one head, [D, E]: the matrix holds those of all heads, one below the other."""
     return matrix[head * D : (head + 1) * D]
 
 
