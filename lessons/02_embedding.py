@@ -34,7 +34,7 @@ print(ids)
 #
 # The **embedding** is a table with a row for each id of the vocabulary. To read an id is to take its row. The length of
 # a row is the width of the model, called `hidden_size` in its configuration. In shapes we shall write $V$ for the
-# number of ids, $E$ for the width and $T$ for the number of tokens in a text: the table is $[V, E]$, a text $[T, E]$.
+# number of ids, $E$ for the width and $T$ for the number of tokens in a text: the table is `[V, E]`, a text `[T, E]`.
 
 # %%
 table = model.model.embed_tokens.weight

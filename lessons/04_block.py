@@ -302,6 +302,9 @@ if EMBEDDED:
     assert [tokenizer.decode([int(id_)]) for _, id_ in guess[-1]][-4:] == ["a", " ", "Z", "or"]
 
 # %% [markdown]
+# In the embedded model nearly every token guesses itself until the last layer; there the name appears, all at once. It
+# is the layer in which lesson 3 found the head that copies.
+#
 # ## The package's own
 #
 # `Block`, `Decoder` and `Gemma` in [`minifc/gemma/model.py`](../minifc/gemma/model.py) are the same few lines, with
