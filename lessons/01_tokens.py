@@ -9,6 +9,9 @@
 #
 # Before we teach a model to call a function, we must know what it sees when it looks at a function's name. So we begin
 # by writing a tokenizer: the algorithm that Gemma's own uses, in about twenty lines.
+#
+# Every lesson runs on the small model that lies in this repository; we call it the embedded model. `MODEL` is its
+# folder. What stands under `if EMBEDDED` holds for it, and need not hold for another that you put in its place.
 
 # %%
 import json
@@ -141,9 +144,9 @@ if EMBEDDED:
     assert positions(name, encode(call))
 
 # %% [markdown]
-# Gemma's own vocabulary has 256,000 pieces and does not cut at spaces: there `▁Nina` and `Nina` are two ids, and the
-# model has learned that they mean the same. It has read enough to know. Its pieces are longer too, so that a sentence
-# takes fewer tokens: every token costs a pass through the model.
+# Gemma's own vocabulary has 256,000 pieces and does not cut at spaces: there `▁Nina` and `Nina` are two ids, and that
+# they mean the same is one more thing that the model has to learn. It has read enough for that. Its pieces are longer
+# too, so that a text takes fewer tokens; and that counts, for every token costs a pass through the model.
 
 # %%
 OFFICIAL_SIZE = 256_000
@@ -174,8 +177,8 @@ for spelling in tokenizer.control:  # none of them can be reached by writing it
 # ## The package's own
 #
 # [`minifc/text/tokenizer.py`](../minifc/text/tokenizer.py) leaves the merging to Hugging Face's `tokenizers`, which is
-# written in Rust, or to SentencePiece, and adds the rule about control tokens. On any text it gives what our twenty
-# lines give.
+# written in Rust, or to SentencePiece, and adds the rule about control tokens. It gives what our twenty lines give,
+# also on texts that are meant to be difficult.
 
 # %%
 texts = [sentence, call, "naïve 🦜 Ω 東京", "  two  spaces\n\nand\ttabs", "x_1 = 10**9;", ""]

@@ -4,9 +4,10 @@
 # *How does an id become something that a model can compute with?*
 #
 # An id is a name, not a quantity: piece 14 is not twice piece 7. Before anything can be computed, each id is exchanged
-# for a **vector**, a row of numbers that was learned. This lesson follows a sentence up to the door of the first layer.
-# It meets three small parts that return everywhere in the model: the table of vectors, the norm that keeps vectors at
-# one size, and the rotation that tells them where they stand.
+# for a **vector**, a row of numbers that was learned. The vectors then pass through a stack of layers, each of which
+# changes them a little (lesson 4 builds one). This lesson follows a sentence up to the door of the first. It meets
+# three small parts of the model: the table of vectors, the norm that keeps vectors at one size, and the rotation that
+# tells them where they stand.
 
 # %%
 import math
@@ -32,7 +33,8 @@ print(ids)
 # ## A row for each piece
 #
 # The **embedding** is a table with a row for each id of the vocabulary. To read an id is to take its row. The length of
-# a row is the width of the model, called `hidden_size` in its configuration.
+# a row is the width of the model, called `hidden_size` in its configuration. In shapes we shall write $V$ for the
+# number of ids, $E$ for the width and $T$ for the number of tokens in a text: the table is `[V, E]`, a text `[T, E]`.
 
 # %%
 table = model.model.embed_tokens.weight
@@ -129,8 +131,8 @@ print([round(number, 2) for number in size(trained(1000 * x)).tolist()])
 
 # %% [markdown]
 # **A fresh norm lets everything through.** Its weights begin at 0, which means a gain of 1: size 1, the direction as it
-# was. This is why the distance from 1 is stored. Optimisers pull weights gently towards 0 as they train; pulled to 0,
-# this norm ends where it began, at a gain of 1, and not at silence.
+# was. That speaks for storing the distance from 1. Training often pulls weights gently towards 0 (lesson 13); pulled
+# to 0, this norm ends where it began, at a gain of 1, and not at silence.
 
 # %%
 fresh = RMSNorm(E, config.rms_norm_eps)
@@ -154,13 +156,13 @@ print(f"which means gains from {1 + w.min():.2f} to {1 + w.max():.2f}")
 # ## Louder at the door
 #
 # The rows of our sentence were small, and there is a reason. Gemma uses the table twice: at the door, to read, and at
-# the end, to write, where each row is held against a vector to give the score of its piece. Such a score is a sum over
-# the whole width, so rows must be small to keep scores in bounds. But a row that was read has to hold its own beside
-# what the layers will add to it, and for that it should be large. Gemma keeps the rows small and multiplies what it
-# reads by the root of the width, $\sqrt{E}$.
+# the end, to write, where each row is held against a vector to give its piece a score as the next one (lesson 4). Such
+# a score is a sum over the whole width, so rows must be small to keep it in bounds. But a row that was read has to
+# hold its own beside what the layers will add to it, and for that it should be large. Gemma keeps the rows small and
+# multiplies what it reads by the root of the width, $\sqrt{E}$.
 #
 # Let us see that at the door of the loaded model. PyTorch lets us look in with a *hook*, a function that is called just
-# before a module runs, with what the module is given.
+# before a module runs, with what the module is given; or, as further below, just after, with its result as well.
 
 
 # %%
@@ -217,8 +219,9 @@ assert rounded == 59.75
 # speed: the first by one radian per token, the last so slowly that it has not gone round once in the longest text. Read
 # all the hands and you know where you are.
 #
-# The vectors that are turned are not those at the door but shorter ones, of `head_dim` numbers, which lesson 3 makes
-# out of them. The number at $i$ is paired with the one at $i + D/2$.
+# The vectors that are turned are not those at the door but shorter ones, of `head_dim` numbers ($D$ for short), which
+# lesson 3 makes out of them. The number at $i$ is paired with the one at $i + D/2$. How fast the pairs turn follows
+# from one number of the configuration, `rope_theta`, the base of the rotation.
 
 # %%
 D = config.head_dim
@@ -290,9 +293,9 @@ assert torch.allclose(turned(q, 0), q)  # at position 0 nothing is turned
 assert torch.allclose(turned(q, 77).norm(), q.norm(), rtol=1e-5)  # and turning never makes longer
 
 # %% [markdown]
-# If that is so, the whole model cannot know where a text begins, only how far its tokens stand from one another. We can
-# try. `positions` lets us say where the tokens stand. Moved together by 500, they give the same scores for the next
-# token. Pulled apart, to every second place, they give others.
+# If that is so, the whole model cannot know by which number we begin to count, only how far tokens stand from one
+# another. We can try. `positions` lets us say where the tokens stand. Moved together by 500, they give the same scores
+# for the next token. Pulled apart, to every second place, they give others.
 
 # %%
 T = len(ids)

@@ -8,7 +8,7 @@
 # they have to say. Gemma-2 does it with two savings, shared keys and a window, and one precaution, the soft-cap.
 #
 # We shall follow it where it does something that one can see. The embedded model answers questions about a record, and
-# so it has to copy a name that it has never met.
+# so it has to copy a name that it has never met: both its words were kept out of every text of the training.
 
 # %%
 import math
@@ -37,8 +37,8 @@ ids = [
 answer = tokenizer.encode("The singer is Nina Zorbel.")  # this is what it writes; at the end we ask it to
 
 # %% [markdown]
-# From here on the text is question and answer together. We catch what the attention of one layer is given as the model
-# reads it: a vector for each token, already brought to size 1 by a norm.
+# From here on the text is question and answer together. We catch what the attention of each layer is given as the model
+# reads it: a vector for each token, which has already been through a norm. Then we look at one layer.
 
 # %%
 ids = ids + answer
@@ -69,7 +69,7 @@ attention = model.model.layers[LAYER].self_attn
 
 
 def part(matrix: torch.Tensor, head: int) -> torch.Tensor:
-    """The rows that belong to one head, [D, E]: a projection holds those of all heads, one below the other."""
+    """The rows that belong to one head, [D, E]: the matrix holds those of all heads, one below the other."""
     return matrix[head * D : (head + 1) * D]
 
 
@@ -163,9 +163,10 @@ print(f"{scores.max():.1f}")
 # ## The soft-cap
 #
 # Scaled or not, a trained head can become very sure of itself. Score differences in the tens make the softmax a switch,
-# and a switch does not learn: where a weight is exactly 0 or 1, so is the end of every correction. Gemma-2 therefore
-# bends all scores smoothly into the range between -50 and 50 ([Gemma team 2024](https://arxiv.org/abs/2408.00118)):
-# $50 \tanh(s / 50)$. Small scores pass almost unchanged, and large ones grow ever more slowly.
+# and a switch does not learn: where every weight is exactly 0 or 1, a small change of the scores changes nothing, and
+# no correction gets through. Gemma-2 therefore bends all scores smoothly into the range between -50 and 50 ([Gemma
+# team 2024](https://arxiv.org/abs/2408.00118)): $50 \tanh(s / 50)$. Small scores pass almost unchanged, and large ones
+# grow ever more slowly.
 
 # %%
 cap = config.attn_logit_softcapping or 50.0
@@ -221,7 +222,7 @@ assert (loud > 0.01).sum(-1).min() > 2  # several keys share
 # A model that predicts the next token must not see it. So a token looks at itself and at what came before, and at
 # nothing later. That is true on all layers. On every second layer, the **sliding** ones, it also looks back only a
 # short way: its **window** $W$ holds itself and the $W - 1$ tokens before it. The others are called **full**. What is
-# further back than the window can still be reached, through the full layers between.
+# further back than the window can still be reached, through the full layers.
 
 # %%
 print(
@@ -288,8 +289,8 @@ assert reached[1] == list(range(19, -1, -1))
 # ## Order
 #
 # What if nothing were turned? Then the last token would see the others as the contents of a bag: its scores depend on
-# what they are, and a mixture has no order. The turning gives the bag an order. In our two layers, exchange two words
-# of the past, both within the window:
+# what they are, and a mixture has no order. The turning gives the bag an order. In the first of our two layers,
+# exchange two pieces of the past, both within the window:
 
 # %%
 first, second = text[-6], text[-3]
@@ -365,8 +366,8 @@ print("one token's result:", [round(number, 3) for number in attention_of(attent
 # So much machinery: what does it find? Two layers of the embedded model together do what [Olsson et al.
 # 2022](https://arxiv.org/abs/2209.11895) call *induction*. In layer 2 (we count from 0) one head looks at the token
 # just before, whoever stands there, and two others mostly at the one two or three before. That is possible because of
-# the turning. In the last layer, heads then find the place where what was just written stood
-# before, and look at what came *after* it.
+# the turning. In the last layer, a head then finds the place where what was just written stood before, and looks at
+# what came *after* it.
 
 # %%
 if EMBEDDED:

@@ -38,8 +38,8 @@ T = len(ids)
 # ## Thinking it over
 #
 # Attention moves things between tokens. What is then done with them at each token, by itself, is the work of the
-# **feed-forward** part (MLP). It makes the vector wider (`intermediate_size`, three to four times the width), decides
-# for each of the new places whether it is to count, and comes back to the old width.
+# **feed-forward** part, in code `mlp` (multi-layer perceptron). It makes the vector wider (to `intermediate_size`,
+# several times the width), decides for each of the new places whether it is to count, and comes back to the old width.
 #
 # The decision is made by a **gate**. Two matrices are applied to the same vector: one gives the contents, the other the
 # gate, and the two are multiplied place by place ([Shazeer 2020](https://arxiv.org/abs/2002.05202)). The gate is bent
@@ -201,8 +201,8 @@ if EMBEDDED:
 
 # %% [markdown]
 # There is a cap here, too: logits are bent into the range between -30 and 30, $30 \tanh(s / 30)$. So there is a bound
-# on how sure the model can be: no piece is ever more than $e^{60}$ times as likely as another, and for every piece
-# there is a way back. The order stays as it was, so the likeliest piece is still the likeliest.
+# on how sure the model can be: no piece is ever more than $e^{60}$ times as likely as another, and none is ever shut
+# out for good. The order stays as it was, so the likeliest piece is still the likeliest.
 #
 # In our text the cap has little to do. It is a fence: we see it when somebody runs into it. Make the last norm's gains
 # a hundred times larger. The logits stop at 30.
@@ -273,8 +273,9 @@ print("the next piece, by the plain model:", repr(tokenizer.decode([int(plain[-1
 # ## Watching it make up its mind
 #
 # Since every block only adds to the road, we may leave it early: take the vector as it is after some block, and hold it
-# against the table at once. That is called the *logit lens*. It is not what the model was trained for, but it shows at
-# which depth an answer appears.
+# against the table at once. That is called the *logit lens*
+# ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)). It is not
+# what the model was trained for, but it shows at which depth an answer appears.
 
 # %%
 depth = ["at the door", *(f"after layer {number}" for number in range(len(stations)))]
@@ -301,10 +302,14 @@ if EMBEDDED:
     assert [tokenizer.decode([int(id_)]) for _, id_ in guess[-1]][-4:] == ["a", " ", "Z", "or"]
 
 # %% [markdown]
+# In the embedded model nearly every token guesses itself until the last layer; there the name appears, all at once. It
+# is the layer in which lesson 3 found the head that copies.
+#
 # ## The package's own
 #
 # `Block`, `Decoder` and `Gemma` in [`minifc/gemma/model.py`](../minifc/gemma/model.py) are the same few lines, with
-# room for padding, packed texts and a cache. On any text their logits are those of our function.
+# room for three things that come later: a cache and padding (lesson 6), and several texts in one row (lesson 10). Their
+# logits are those of our function.
 
 # %%
 long = " ".join(["one two three"] * 30)

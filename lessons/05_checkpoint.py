@@ -53,9 +53,9 @@ for name in list(header)[:6]:
 # Why not Python's own way of keeping objects, `pickle`? Because a pickle is a program. Whoever opens one runs what its
 # author wrote. A list of names and offsets cannot do anything; that is the *safe* in the name.
 #
-# The names are worth a look. They are the path of each weight through the modules of a model, as the library
-# transformers calls them: `model.layers.2.self_attn.q_proj.weight`. The module names in minifc are the same, so nothing
-# has to be translated when weights are loaded, and nothing can be translated wrongly.
+# The names are worth a look. They are the path of each weight through the modules of a model, as transformers, Hugging
+# Face's library of models, calls them: `model.layers.2.self_attn.q_proj.weight`. The module names in minifc are the
+# same, so nothing has to be translated when weights are loaded, and nothing can be translated wrongly.
 
 # %%
 where = {}  # name -> (file, its list's entry, where the numbers of the file begin)
@@ -99,9 +99,9 @@ print(f"pi in 32 bits {torch.tensor(math.pi):.6f}, and with the half cut off {pi
 # %% [markdown]
 # ## Not read, but mapped
 #
-# We could read the bytes and make tensors of them: at 2B that would be five gigabytes read and copied. There is a
-# better way. The operating system can **map** a file into memory: an address is given out for every byte of it, and the
-# byte is fetched when somebody looks. A tensor can be laid over such addresses without moving anything.
+# We could read the bytes and make tensors of them: for gemma-2-2b that would be five gigabytes read and copied. There
+# is a better way. The operating system can **map** a file into memory: an address is given out for every byte of it,
+# and the byte is fetched when somebody looks. A tensor can be laid over such addresses without moving anything.
 
 # %%
 KINDS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -126,7 +126,7 @@ if EMBEDDED:
 # %% [markdown]
 # ## A model without numbers
 #
-# Now the model that these belong into. Ordinarily PyTorch gives a new model random numbers: gigabytes, written for
+# Now the model that these belong in. Ordinarily PyTorch gives a new model random numbers: gigabytes, written for
 # nothing. On the device called `meta` tensors have a shape and no numbers. There we build the model, and then *assign*
 # it our tensors: they become its parameters, as they are.
 
@@ -140,8 +140,8 @@ print("after: ", first.device, first.dtype, tuple(first.shape))
 assert first.data_ptr() == mapped["model.embed_tokens.weight"].data_ptr()  # not copied
 
 # %% [markdown]
-# The whole of loading. What the package adds are the questions that a stranger's file raises. Is it whole? Does it hold
-# what the configuration calls for? We cut a file short and look.
+# That is the whole of loading. What the package adds are the questions that a stranger's file raises. Is it whole? Does
+# it hold what the configuration calls for? We cut a file short and look.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -231,7 +231,7 @@ def stations(model: Gemma, ids: list[int]) -> Stations:
 #
 # Two computers that add the same numbers in another order get results that differ in the last digit. So we do not ask
 # for the same bits. We ask by how much the results differ *as a share of the largest value*, and compute in 32 bits, so
-# that the digits lost are far behind those we look at. Text that is longer than the window belongs into the test; what
+# that the digits lost are far behind those we look at. Text that is longer than the window belongs in the test; what
 # the test does not exercise it cannot find.
 
 # %%
@@ -260,14 +260,14 @@ for name, share in shares(expected, stations(loaded, ids)).items():
 print(f"{len(ids)} tokens, and a window of {config.sliding_window}")
 
 # %% [markdown]
-# The differences are a few millionths at most. Now we know what *equal* looks like, and everything else will stand out.
+# The differences are about a millionth at most. Now we know what *equal* looks like, and all else will stand out.
 #
 # ## Broken on purpose
 #
 # An instrument that has never shown a fault is not yet trusted. So here are four models, each with a mistake that
 # people really make. In all of them names and shapes are right, and all of them load.
 #
-# - **Another base of the rotation.** Someone took the configuration of another model.
+# - **Another base of the rotation.** Someone took the configuration of another model, with another `rope_theta`.
 # - **Pairs side by side.** Some libraries keep the two numbers that are turned together next to each other, others (and
 #   Gemma's files) half a head apart. A file converted for the one and read by the other has its rows in another order.
 # - **Gain for distance.** Another family of models stores $1 + w$ in its norms, and someone converted them likewise.
@@ -329,10 +329,10 @@ show(
 )
 
 # %% [markdown]
-# Read the last column above again. Without the cap the likeliest piece is the same everywhere: whoever compares only
-# what models *write* will never find it, and then wonders why training goes astray or why sampled text is dull. And
-# note the words `not share <= allowed` above. A result that is not a number compares as false with everything; asked
-# the other way round, a broken model would pass.
+# Read the last column above the picture again. Without the cap the likeliest piece is the same everywhere: whoever
+# compares only what models *write* may never find it. Yet the logits are wrong, and with them every probability, which
+# is what the model is trained by. And note the words `not share <= allowed` above. A result that is not a number
+# compares as false with everything; asked the other way round, a broken model would pass.
 
 # %%
 assert (stations(broken["no cap at the end"], ids)["logits"].argmax(-1) == likeliest).all()

@@ -233,11 +233,11 @@ for number in range(12):
         print(f"a ring of 5 after token {number:>2}:", " ".join(places))
 
 # %% [markdown]
-# `minifc.KVCache` is such a store, for a number of rows and up to a length. A call of the model with a cache reads what
-# is in it, adds the new tokens, and goes on where it stood. We can hand it the question in one piece, which is how one
-# does it, since a whole text at once is quick to compute; or in several; or a token at a time. Whatever the pieces, the
-# last logits must be those of reading everything anew. The text is three times as long as the embedded model's window,
-# so that the ring goes round.
+# `minifc.KVCache` is such a store, for one text or several side by side, up to a length. A call of the model with a
+# cache reads what is in it, adds the new tokens, and goes on where it stood. We can hand it the question in one piece,
+# which is how one does it, since a whole text at once is quick to compute; or in several; or a token at a time.
+# Whatever the pieces, the last logits must be those of reading everything anew. The text is three times as long as the
+# embedded model's window, so that the ring goes round.
 
 # %%
 long = (prompt * 9)[: 3 * 64 + 5]
@@ -323,8 +323,7 @@ for temperature in (0.01, 3.0):
         assert len(set(drawn)) == 3
 
 # %% [markdown]
-# Our small model is so sure of itself that it takes a temperature of 3 to make it stray; and then it strays into
-# nonsense, for it knows nothing else.
+# At a temperature of 3 our small model strays; and it strays into nonsense, for it knows little else to say.
 #
 # ## The package's own
 #

@@ -66,12 +66,13 @@ for message in example.messages():
     print(f"[{message['role']}]", {name: value for name, value in message.items() if name != "role" and value})
 
 # %% [markdown]
-# Nothing else changes from stage to stage. The model is the same, the loss is the same: how surprised it is at each
-# next token. What changes is the text, and which tokens count. A base model learns from every token of a text; a chat
-# model learns only from what the model says, because nobody wants it to learn to ask. (Our plain texts are full of
-# invented words that nothing predicts, so there too we mostly count what follows from the passage.)
+# The task is the same in every stage: predict the next token. So is the measure, the **loss**: how surprised the model
+# is, on average, at the tokens that count. What changes is the text, and which tokens count. A base model learns from
+# every token of a text; a chat model learns only from what the model says, because nobody wants it to learn to ask.
+# (Our plain texts are full of invented words that nothing predicts, so there too we mostly count what follows from the
+# passage.) And the last stage need not touch the whole model: most of its weights stay as they were (lesson 11).
 #
-# The stages differ in size, though:
+# The stages differ in size, too. A **step** is one correction of the weights, made after reading some rows of text:
 
 # %%
 for name, config, _ in STAGES:
@@ -82,7 +83,7 @@ assert sum(config.max_steps for _, config, _ in STAGES) > 60 * tiny["max_steps"]
 
 # %% [markdown]
 # More than 60 steps before ours for each of ours. With the real model the relation is far steeper: Gemma-2-2b has read
-# 2 trillion tokens ([Gemma 2](https://arxiv.org/abs/2408.00118)), the course fine-tunes on 3 million at most.
+# 2 trillion tokens ([Gemma 2](https://arxiv.org/abs/2408.00118)), the course fine-tunes on about 3 million at most.
 
 # %%
 PRETRAINING = 2_000_000_000_000
@@ -128,7 +129,8 @@ for text in ("Hello.", "Who are you?"):
 # %% [markdown]
 # ## What it has not learned
 #
-# Now a request, with a tool that fits it. The chat model has never seen a tool.
+# Now a request, with a tool that fits it. The chat model has never seen a tool. `minifc.parse_calls` finds the calls in
+# what a model wrote (lesson 14).
 
 # %%
 song = {
@@ -169,7 +171,6 @@ if EMBEDDED:  # the adapter fits no other model
 # Large chat models can be *prompted* to call: describe the form, show a few solved examples in front of the question,
 # and they follow. So let us show solved examples to ours. We draw a few requests whose words are in no training text
 # (*held out*), half of them without a fitting tool, and count how often exactly the right call comes back.
-#
 
 # %%
 COUNT = 8 if EMBEDDED else 2
@@ -226,10 +227,11 @@ if EMBEDDED:
 
 # %% [markdown]
 # Shown how, the chat model still writes no call at all, not even a wrong one. The skill of following a form that
-# stands in the prompt grows with size, and a model of this size has none of it. (In fairness: with three examples the
-# prompt is longer than any text it was trained on. With one it is not.) A larger model would follow the examples more
-# or less often, and pay for them in every prompt. The other way is to change the model: **function calling as a
-# learned skill, not a prompted one**. On that sentence the whole course rests.
+# stands in the prompt grows with size ([Brown et al. 2020](https://arxiv.org/abs/2005.14165)), and ours shows none of
+# it. (In fairness: with three examples the prompt is longer than any text it was trained on. With one it is not.) A
+# larger model would follow the examples more or less often, and pay for them in every prompt. The other way is to
+# change the model: **function calling as a learned skill, not a prompted one**. On that sentence the whole course
+# rests.
 #
 # Eight questions show that the difference is there, not how large it is; `python -m minifc.evaluate` asks 400
 # (lesson 17). It sits the model's exam in batches, and gives what our loop gives.
@@ -245,8 +247,8 @@ if EMBEDDED:
 # ## What exactly is missing
 #
 # Look at it token by token. We give both models the same request and the right answer, and note at each token of the
-# answer how surprised they are: $-\log p$ of the token that comes, in *nats*. 0 is certain; $\ln 979 \approx 6.9$ is
-# what blind guessing among all ids would cost.
+# answer how surprised they are: $-\log p$ of the token that comes, with the natural logarithm, in *nats*. 0 is certain;
+# $\ln 979 \approx 6.9$ is what blind guessing among all 979 ids of the embedded model would cost.
 
 
 # %%
@@ -317,9 +319,9 @@ if EMBEDDED:
 
 # %% [markdown]
 # The chat model finds names and values without effort: inside the thought, and inside the arguments, it is hardly ever
-# surprised (where a blue bar stands, it had begun something else). All of its surprise is where the *form* is: that a
-# thought begins, that it ends, that a call begins and how it is framed. At those places it is far more surprised than
-# blind guessing would be; it is certain of something else.
+# surprised (where a blue bar stands, it would have begun with something else). Nearly all of its surprise is where the
+# *form* is: that a thought begins, that it ends, that a call begins and how it is framed. At many of those places it is
+# far more surprised than blind guessing would be; it is certain of something else.
 #
 # So the fine-tune has little to teach, and that is why 300 steps and a small adapter are enough. What it stands on,
 # reading, choosing and copying, was the work of the two stages before. Take them away and see what is left:
@@ -362,6 +364,9 @@ if EMBEDDED:
 # data show, and nothing says so as plainly as what it does where they show nothing.
 #
 # ## The real ones
+#
+# How much does the third stage change? A *recipe* is a set of values to train with: `lean` is minifc's own for the real
+# model, `tiny` the one for the embedded.
 #
 # | | Gemma-2-2b | here |
 # | --- | --- | --- |

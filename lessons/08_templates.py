@@ -25,7 +25,8 @@ tokenizer = minifc.load_tokenizer(MODEL)
 # %% [markdown]
 # ## Messages and roles
 #
-# This is the shape in which most programs hold them, OpenAI's. Each message has a **role**, which says who speaks.
+# This is the shape in which most programs hold them. It is OpenAI's, made a little plainer: there a call lies one level
+# deeper, with its arguments as a string, and there is no `thinking`. Each message has a **role**: who speaks.
 
 # %%
 tools = [
@@ -130,10 +131,10 @@ def opening(system: str, tools, between: list[str]) -> list[str]:
 # | a turn ends with | `<end_of_turn><eos>` | `<end_of_turn>` |
 # | between system message and question | the sentence above | an empty line |
 #
-# `course` is what the notebook of the course does, to the byte. `gemma` has the same content in the turns that
-# gemma-2-2b-it already knows: what it has learned of turns need not be learned again. For each piece we also note
-# whether the model is to learn from it. That is simple: **its own turns, from after the role to their end, and nothing
-# else.**
+# `course` writes turns as the notebook of the course does, to the byte. (In the course's data the system message holds
+# the list of tools already; there nothing is added to it.) `gemma` has the same content in the turns that gemma-2-2b-it
+# already knows: what it has learned of turns need not be learned again. For each piece we also note whether the model
+# is to learn from it. That is simple: **its own turns, from after the role to their end, and nothing else.**
 
 # %%
 FORMATS = {
@@ -176,7 +177,8 @@ for format in FORMATS:
 # ## From pieces to ids
 #
 # A mark that the tokenizer has a control token for becomes that token. All other text is encoded as text, neighbours
-# together, as far as they are alike in being learned from.
+# together, as far as they are alike in being learned from. Beside the ids goes the **mask**: for each id, whether the
+# model learns from it.
 
 
 # %%
@@ -233,7 +235,7 @@ assert len(runs) == 2  # the two turns of the assistant
 #
 # What is *not* learned matters as much. Not the question: it will always be given. Not the tool's result: a model that
 # learns to write results learns to invent them. Not the role line: the program writes it. (The notebook of the course
-# learns from every token; `--recipe course` does so too.)
+# learns from every token; `python -m minifc.train --recipe course` does so too.)
 #
 # ## One `<bos>`
 #
@@ -301,9 +303,9 @@ assert tokenizer.decode(safe.ids) == tokenizer.decode(naive)  # on paper they lo
 #
 # ## How others write it
 #
-# Each vendor has a form of its own. Here is the same conversation in Mistral's, as their library `mistral-common`
-# writes it for the tokenizers that they call version 3. (A sketch: they encode piece by piece, as we do, and their
-# other versions differ.)
+# Each vendor has a form of its own. Here is the same conversation in Mistral's, as their library
+# [`mistral-common`](https://github.com/mistralai/mistral-common) writes it for the tokenizers that they call version 3.
+# (A sketch: they encode piece by piece, as we do, and their other versions differ.)
 
 
 # %%
@@ -323,7 +325,7 @@ print(textwrap.fill(mistral(messages, tools), 110))
 
 # %% [markdown]
 # And in the form of [FunctionGemma](https://ai.google.dev/gemma/docs/functiongemma/formatting-and-best-practices), a
-# Gemma 3 of 270 million parameters that Google trained for calls only. It does not write JSON. Its strings stand
+# Gemma 3 of 270 million parameters that Google trained for calls above all. It does not write JSON. Its strings stand
 # between `<escape>` tokens, so that a quote or a brace inside a string can never end it. (A sketch again: after their
 # documentation, white space not warranted.)
 
@@ -420,9 +422,9 @@ if EMBEDDED:
     assert score["Mistral's"] == 0
 
 # %% [markdown]
-# Its own form was `gemma`. The course's form is near enough: the turn markers are the same, only a role's name
-# differs. Without turn markers it loses most of its calls, and Mistral's brackets mean nothing to it. A model with a
-# poor score is sometimes a good one that was asked with the wrong template.
+# Its own form was `gemma`. The course's form is near enough: the turn markers are the same, a role's name differs, and
+# a sentence and an `<eos>` are added. Without turn markers it loses half of its calls or more, and Mistral's brackets
+# mean nothing to it. A model with a poor score is sometimes a good one that was asked with the wrong template.
 #
 # ## What the form costs
 #

@@ -110,9 +110,10 @@ larger = resize(start)
 print(tuple(table.shape), "->", tuple(larger.shape))
 
 # %% [markdown]
-# Old rows are as they were, so nothing that the model could do before has changed. But count what that costs with the
-# real one. A table of 256,008 rows is made beside the one of 256,000, copied, and if it is to be trained then all of
-# it is: a gradient and two numbers of the optimiser for every number of every row, though eight rows are new.
+# Old rows are as they were. (Whether the model is, too, depends on what is in the new ones; we come to that.) But count
+# what that costs with the real one. A table of 256,008 rows is made beside the one of 256,000, copied, and if it is to
+# be trained then all of it is: a gradient and two numbers of the optimiser (lesson 13) for every number of every row,
+# though eight rows are new.
 
 # %%
 ROWS, NEW, WIDTH, BYTES = 256_000, 8, 2304, 2  # gemma-2-2b in bf16
@@ -186,19 +187,21 @@ if EMBEDDED:
     assert pairs.mean() < 0.6
 
 # %% [markdown]
-# The advantage is that every tool which knows the model's shape still fits. The drawback is what these rows hold. They
-# started at random, but they point nearly the same way now, and a way of their own. Training did that: at every token
-# of every text it pushed down the score of all ids that did *not* come, and these never came. They have learned one
-# thing, not to be written. So a reused row too should be given another beginning.
+# The advantage is that every program which knows the model's shape still fits. The drawback is what these rows hold.
+# They started at random, but in the embedded model they point nearly the same way now, and a way of their own. Training
+# did that: at every token that it learned from, it pushed down the score of all ids that did *not* come, and these
+# never came. They have learned one thing, not to be written. So a reused row too should be given another beginning.
 #
 # ## Where to begin
 #
 # Now the question from above. Candidates for the first numbers of a new row:
 #
-# * **zeros**; * **random**, as a fresh `nn.Embedding` is: a normal distribution of width 1; * **mean** of all rows of
-# the table ([Hewitt 2021](https://nlp.stanford.edu/~johnhew/vocab-expansion.html)); * **around the mean**, what
-# transformers does when it resizes: the mean and a trace of noise, so that rows differ; * **pieces**: the mean of the
-# rows of the tag's own spelling.
+# - **zeros**;
+# - **random**, as a fresh `nn.Embedding` is: a normal distribution of width 1;
+# - **mean** of all rows of the table ([Hewitt 2021](https://nlp.stanford.edu/~johnhew/vocab-expansion.html));
+# - **around the mean**, what transformers does when it resizes: the mean and a trace of noise, so that rows differ;
+# - **pieces**: the mean of the rows of the tag's own spelling;
+# - **reused as they are**: the rows of idle ids, untouched.
 
 # %%
 noise = torch.randn(len(TAGS), E, generator=torch.Generator().manual_seed(0))
@@ -217,8 +220,8 @@ for name, begin in starts.items():
 
 # %% [markdown]
 # Put each of them into the model and measure three things before any training. On chats without tools: how much
-# probability do the eight newcomers **steal** from what should be said? On conversations with tools: the loss of what
-# the model should write, for the new tokens themselves and for all others.
+# probability do the eight newcomers **steal** from what should be said, and what is the loss? On conversations with
+# tools: the loss of what the model should write, for the new tokens themselves and for all others.
 
 
 # %%
@@ -257,8 +260,8 @@ with torch.no_grad():
 
 # %% [markdown]
 # *Random* is ruinous. Such a row is four times as long as an ordinary one and points anywhere; a long row has a loud
-# voice in every score. In chats that have nothing to do with tools, the newcomers take half of the probability, and
-# what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
+# voice in every score. In chats that have nothing to do with tools, the newcomers take about half of the probability,
+# and what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
 #
 # All others leave the chats alone. *Mean* is the neutral choice: its score is the average of all scores, so it can be
 # nobody's favourite. Its newcomers are a surprise when they come, more than *zeros* are, whose score is 0 where most
@@ -415,8 +418,8 @@ if EMBEDDED:
     print(f"{after.numel():,} numbers of the adapter's {nbytes / 4:,.0f} or so")
 
 # %% [markdown]
-# Those that the model writes itself have moved most; those that it only reads, less. All are still near where they
-# began. So little is needed: a place to stand, and a push.
+# Those that the model writes itself have moved most; those that it only reads, less. None has moved by as much as its
+# own length. So little is needed: a place to stand, and a push.
 #
 # **Exercises** (`lessons/exercises/09_new_tokens.py`, then `python -m lessons.check 09`): encode with new tokens; read
 # from two tables; find what was registered in vain.

@@ -11,7 +11,10 @@ def oldest_pair(pieces: list[str], rank: dict[tuple[str, str], int]) -> int | No
 
 
 def byte_pieces(character: str) -> list[str]:
-    """A character as byte pieces: "é" is ["<0xC3>", "<0xA9>"]."""
+    """A character as byte pieces, one for each byte that it has in UTF-8: "é" is ["<0xC3>", "<0xA9>"].
+
+    A byte is written with two hexadecimal digits, in capitals.
+    """
     raise NotImplementedError
 
 
@@ -21,6 +24,7 @@ def turn(tokenizer, role: str, content: str) -> list[int]:
         <start_of_turn>role
         content<end_of_turn>
 
-    `content` comes from somebody else. Whatever it holds, the turn has two control tokens.
+    `content` comes from somebody else. Whatever it holds, the turn has two control tokens. As in the lesson,
+    `tokenizer.control` has the id of each control token by its spelling, and `tokenizer.encode` takes text for text.
     """
     raise NotImplementedError

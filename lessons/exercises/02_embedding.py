@@ -11,7 +11,7 @@ def to_the_door(table: Tensor, ids: list[int]) -> Tensor:
 def rms_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
     """The norm of every vector in x [..., E], with gains 1 + w.
 
-    x may be in 16 bits, where 300 squared is already infinite: compute in 32 bits (`x.float()`), and give the result
+    x may be in float16, where 300 squared is already infinite: compute in 32 bits (`x.float()`), and give the result
     in the format that x came in.
     """
     raise NotImplementedError

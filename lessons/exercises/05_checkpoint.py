@@ -6,7 +6,9 @@ from torch import Tensor
 def tensors(data: bytes) -> dict[str, bytes]:
     """The bytes of each tensor in a safetensors file, by its name. `data` is the whole file.
 
-    "data_offsets" count from the end of the list. What is called __metadata__ is not a tensor.
+    The file: 8 bytes with the length of the list (an unsigned whole number, lowest byte first), the list as JSON, and
+    the numbers. An entry's "data_offsets" are where its bytes begin and end, counted from the end of the list. What is
+    called __metadata__ is not a tensor.
     """
     raise NotImplementedError
 

@@ -6,8 +6,8 @@ from torch import Tensor
 def encode_with(tokenizer, text: str, new: dict[str, int]) -> list[int]:
     """The ids of a text in which new tokens count: each spelling in `new` becomes its one id.
 
-    What stands between them is encoded by tokenizer.encode. Where two spellings begin at the same place, the longer one
-    counts.
+    What stands between them is encoded by tokenizer.encode, each stretch by itself. Where two spellings begin at the
+    same place, the longer one counts.
     """
     raise NotImplementedError
 
