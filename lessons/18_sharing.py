@@ -248,7 +248,7 @@ print(f"the second table: {ROWS * WIDTH * 2 / 1e9:.2f} GB in bf16")
 print(f"an adapter of our recipe: {LEAN_TRAINED * 4 / 1e6:.0f} MB in fp32")
 print(f"of the course's: {COURSE_TRAINED * 4 / 1e6:.0f} MB", end=", ")
 published = COURSE_TRAINED * 4 + ROWS * WIDTH * 4  # the table twice in bf16, as in lesson 11
-print(f"and with the whole table beside it, as PEFT saves it for resized models: {published / 1e9:.2f} GB")
+print(f"and with the table twice in bf16, as PEFT saves it where LoRA is on it: {published / 1e9:.2f} GB")
 assert round(published / 1e9, 2) == 2.48  # the size of the adapter that the course uploaded
 
 # %% [markdown]
