@@ -389,7 +389,7 @@ from minifc.text.calls import Call  # noqa: E402
 
 for how, said in replies.items():
     verdicts = [
-        judge(ids, [name for name, _ in calls], exactly([Call(*call) for call in calls]), tokenizer)
+        judge(ids, tuple(name for name, _ in calls), exactly([Call(*call) for call in calls]), tokenizer)
         for ids, calls in zip(said, wanted, strict=True)
     ]
     score = Score.of(verdicts)
