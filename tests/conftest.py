@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 import pytest
 import torch
 from huggingface_hub import constants
+from measured import LARGEST
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MINIFC_SHARED", ROOT.parent / "shared"))
@@ -196,3 +197,13 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
     yield fake
     server.shutdown()
     server.server_close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--measured", action="store_true", help="show the largest difference that each comparison found")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--measured"):
+        for test, share in sorted(LARGEST.items()):
+            terminalreporter.write_line(f"{share:.1e}  {test}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measured import measured
 from safetensors import safe_open
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,7 @@ def assert_exact(printed: str, table: list[dict[str, Any]], layers: int) -> None
     assert "pass: within 1e-04" in printed
     assert len(table) == layers + 3  # embedding, layers, logits, decoding
     assert all(row["largest"] > 0 for row in table)
+    measured(max(row["share"] for row in table))
     equal, distinct = re.search(r"(\d+) greedy tokens equal.* (\d+) distinct", printed).groups()
     assert int(equal) >= 16
     assert int(distinct) >= 8, printed
