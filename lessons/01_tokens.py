@@ -44,7 +44,7 @@ print(f"{len(merges):,} merges; the last are {merges[-5:]}")
 
 
 # %%
-def merge_all(pieces: list[str]) -> list[str]:
+def merge_all(pieces: list[str], watch: bool = False) -> list[str]:
     """Join neighbours, oldest merge first, until none is left."""
     while True:
         pairs = [(rank[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in rank]
@@ -52,11 +52,12 @@ def merge_all(pieces: list[str]) -> list[str]:
             return pieces
         _, i = min(pairs)
         pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :]]
-        print("   ", " | ".join(pieces))
+        if watch:
+            print("   ", " | ".join(pieces))
 
 
 print("different:")
-assert "".join(merge_all(list("different"))) == "different"  # nothing is lost on the way
+assert "".join(merge_all(list("different"), watch=True)) == "different"  # nothing is lost on the way
 
 # %% [markdown]
 # The vocabulary ends up with whole words where words are common, and with syllables where they are rare. It never
@@ -110,15 +111,8 @@ assert sum(f"<0x{byte:02X}>" in vocabulary or (byte < 128 and chr(byte) in vocab
 
 
 # %%
-def merge_quietly(pieces: list[str]) -> list[str]:
-    while pairs := [(rank[p], i) for i, p in enumerate(pairwise(pieces)) if p in rank]:
-        i = min(pairs)[1]
-        pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :]]
-    return pieces
-
-
 def encode(text: str) -> list[int]:
-    return [vocabulary[piece] for part in cut(text) for piece in merge_quietly(characters(part))]
+    return [vocabulary[piece] for part in cut(text) for piece in merge_all(characters(part))]
 
 
 sentence = "Please find a song with singer Nina."

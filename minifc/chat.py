@@ -13,19 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from minifc.asked import add_model_options, load_asked
 from minifc.calling import examples
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
 from minifc.cli import Parser, run_command, visible
-from minifc.devices import pick_device, pick_dtype
 from minifc.errors import MinifcError, OptionError, first_line
-from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.generate import Sampling
-from minifc.hub import TINY, find_model
-from minifc.options import add_model_options
-from minifc.text.template import Format
-from minifc.text.tokenizer import load_tokenizer
-from minifc.tuning.adapter import adapter_format, load_adapter
+from minifc.tuning.adapter import load_adapter
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED, "text": ""}
@@ -52,17 +47,11 @@ def main(argv: Sequence[str]) -> None:
         if not args.read.is_dir():
             raise OptionError(f"--read {args.read}: no such folder")
         tools.append(examples.file_reader(args.read))
-    folder, device = find_model(args.model).path, pick_device(args.device)
-    stated = args.dtype or ("float32" if args.model == TINY else "auto")
-    model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
-    tokenizer = load_tokenizer(folder)
-    format: Format | None = args.format
-    if args.adapter != "none":
-        adapter = find_model(args.adapter).path
-        load_adapter(model, tokenizer, adapter)
-        format = format or adapter_format(adapter)
+    asked = load_asked(args)
+    if asked.adapter:
+        load_adapter(asked.model, asked.tokenizer, asked.adapter)
     sampling = Sampling(temperature=args.temperature, seed=args.seed)
-    agent = Agent(model, tokenizer, tools, format or "gemma", constrained=not args.free, sampling=sampling)
+    agent = Agent(asked.model, asked.tokenizer, tools, asked.format, constrained=not args.free, sampling=sampling)
     for stream in (sys.stdin, sys.stdout):  # what is no text, or none of this terminal's, ends no conversation
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minifc import toy
+from minifc.asked import add_model_options, load_asked
 from minifc.calling.bfcl import CATEGORIES, read_bfcl
 from minifc.cli import Parser, run_command
-from minifc.devices import pick_device, pick_dtype
 from minifc.errors import DataError, OptionError
 from minifc.exam import (
     MAX_NEW_TOKENS,
@@ -27,14 +27,13 @@ from minifc.exam import (
     toy_examples,
     toy_question,
 )
-from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
-from minifc.hub import TINY, find_data, find_model
-from minifc.options import add_model_options, require
+from minifc.gemma.checkpoint import require_finite
+from minifc.hub import find_data
+from minifc.options import require
 from minifc.report import Table, text_samples, text_table
 from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
-from minifc.text.template import Format
-from minifc.text.tokenizer import load_tokenizer, read_added_tokens
-from minifc.tuning.adapter import adapter_format, load_adapter
+from minifc.text.tokenizer import read_added_tokens
+from minifc.tuning.adapter import load_adapter
 from minifc.tuning.data import read_conversations
 
 HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
@@ -76,17 +75,13 @@ def main(argv: Sequence[str]) -> None:
         require(getattr(args, name) is None or used, name, getattr(args, name), "has no effect on these questions")
 
     groups = questions(args)
-    folder, device = find_model(args.model).path, pick_device(args.device)
-    stated = args.dtype or ("float32" if args.model == TINY else "auto")
-    model = load_model(folder, pick_dtype(stated, stored_dtype(folder), device), device)
-    require_finite(model, folder)
-    tokenizer = load_tokenizer(folder)
-    adapter = None if args.adapter == "none" else find_model(args.adapter).path
+    asked = load_asked(args)
+    model, tokenizer, adapter = asked.model, asked.tokenizer, asked.adapter
+    require_finite(model, asked.folder)
     tags = tokenizer.control | (read_added_tokens(adapter) if adapter else {})
     if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
         raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
-    format: Format = args.format or (adapter_format(adapter) if adapter else None) or "gemma"
-    exams = {name: CallExam(asked, format, most_tokens=args.most_tokens) for name, asked in groups.items()}
+    exams = {name: CallExam(group, asked.format, most_tokens=args.most_tokens) for name, group in groups.items()}
 
     def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
         for group, exam in exams.items():

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from minifc.errors import OptionError
-from minifc.hub import TINY, TINY_ADAPTER
 
 T = TypeVar("T")
 
@@ -15,17 +14,6 @@ T = TypeVar("T")
 def option(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
     """A dataclass field that is also a command-line option."""
     return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices)})
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model to ask, as chat and evaluate want to know it."""
-    parser.add_argument("--model", default=TINY, help="folder or hub id of the model (%(default)s)")
-    parser.add_argument(
-        "--adapter", default=TINY_ADAPTER, help="folder or hub id of its adapter, or 'none' (%(default)s)"
-    )
-    parser.add_argument("--format", choices=("gemma", "course"), help="whose turns (the adapter's, else gemma)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps (%(default)s)")
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="(the model's own)")
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:

@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "files", "options", "cli", "hub", "devices"},
     {"gemma", "text"},
     {"tuning", "calling"},
-    {"toy", "report", "exam", "train", "chat", "evaluate", "audit", "verify", "export", "pretrain", "bench"},
+    {"toy", "report", "exam", "asked", "train", "chat", "evaluate", "audit", "verify", "export", "pretrain", "bench"},
 ]
 
 

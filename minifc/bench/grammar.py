@@ -20,6 +20,7 @@ from minifc.calling.grammar import Grammar
 from minifc.cli import Parser
 from minifc.errors import DataError, OptionError, SchemaError, first_line
 from minifc.files import write_text
+from minifc.gemma.generate import keep_allowed
 from minifc.hub import TINY, find_data, find_model
 from minifc.options import require
 from minifc.report import Table, text_table
@@ -133,7 +134,7 @@ class Ours:
         self.allowed = self.grammar.allowed()
 
     def apply(self, logits: Tensor) -> None:
-        torch.where(self.allowed, logits, logits.new_full((), -torch.inf), out=logits)
+        keep_allowed(self.allowed, logits[0])
 
     def forced(self) -> list[int]:
         return self.grammar.forced()

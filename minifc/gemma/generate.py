@@ -126,7 +126,7 @@ def stream(
             logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
             for scores, constraint in zip(logits, constraints, strict=True):
                 if constraint:
-                    _apply(constraint.allowed(left + 1), scores)
+                    keep_allowed(constraint.allowed(left + 1), scores)
             new = _pick(logits, sampling, histories, draw)
         else:
             new = [0] * len(rows)
@@ -145,8 +145,8 @@ def stream(
             padding = torch.cat((padding, torch.ones_like(unread[:, :1])), 1)
 
 
-def _apply(allowed: Tensor, scores: Tensor) -> None:
-    """Leave of logits fp32 [V] only what is allowed."""
+def keep_allowed(allowed: Tensor, scores: Tensor) -> None:
+    """Leave of logits fp32 [V], in place, only what a constraint allows."""
     size = len(allowed)  # a table of embeddings is often padded: it may have rows that are no token
     if size > len(scores):
         raise OptionError(f"the tokenizer has {size} tokens, the model {len(scores)}; minifc.add_tokens extends both")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lessons import check
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from lessons import check  # noqa: E402
 
 LESSONS = check.lessons()
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")

@@ -2,14 +2,13 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from lessons import check
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-from lessons import check  # noqa: E402
 
 MAP = (ROOT / "lessons/README.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "lessons/glossary.md").read_text(encoding="utf-8")
