@@ -4,7 +4,6 @@ Runs every lesson as a notebook and writes a static site into site/, with the no
 anything from the network. The search needs a server: `python -m http.server -d site`.
 """
 
-import argparse
 import base64
 import html
 import logging
@@ -19,8 +18,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lessons.check import HERE, lessons
-from minifc.cli import run_command
+from lessons.check import HERE, chosen
+from minifc.cli import Parser, run_command
 from minifc.errors import MinifcError, OptionError, first_line
 
 try:
@@ -34,7 +33,8 @@ try:
     from nbformat.v4 import new_code_cell
     from traitlets.config import Config
 except ImportError as missing:
-    sys.exit(f"error: {missing.name} is not installed; pip install -c constraints.txt -e '.[plot,pages]'")
+    print(f"error: {missing.name} is not installed; pip install -c constraints.txt -e '.[plot,pages]'", file=sys.stderr)
+    sys.exit(2)
 
 ROOT = HERE.parent
 LANGUAGES = {".py": "python", ".md": "markdown"}
@@ -229,12 +229,8 @@ def make_site(pages: Path, site: Path, names: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        "python -m lessons.build",
-        description=(__doc__ or "").partition("\n\n")[2],
-        epilog="example: python -m lessons.build --lesson 03 --to /tmp/site",
-    )
-    parser.add_argument("--lesson", nargs="+", metavar="NN", help="only these lessons, for a quick look")
+    parser = Parser("build", __doc__ or "", "python -m lessons.build --lesson 03 --to /tmp/site", package="lessons")
+    parser.add_argument("--lesson", nargs="+", default=[], metavar="NN", help="only these lessons, for a quick look")
     parser.add_argument("--to", type=Path, default=ROOT / "site", metavar="FOLDER", help="default: site/")
     parser.add_argument(
         "--repository",
@@ -242,11 +238,8 @@ def main(argv: Sequence[str]) -> None:
         metavar="URL",
         help="where notebooks fetch minifc from; on GitHub, with the site as branch gh-pages, pages lead to Colab",
     )
-    args = parser.parse_args(argv)
-    asked = {number.zfill(2) for number in args.lesson or [name[:2] for name in lessons()]}
-    names = [name for name in lessons() if name[:2] in asked]
-    if unknown := asked - {name[:2] for name in names}:
-        raise OptionError(f"no lesson {min(unknown)}; there are {', '.join(name[:2] for name in lessons())}")
+    args = parser.parse(argv)
+    names = chosen(args.lesson)
     target = args.to.resolve()
     if target.exists() and not (target / MARK).is_file():
         raise OptionError(f"{target}: is there and is no site of lessons; name another folder")

@@ -1,20 +1,19 @@
 """python -m lessons.check: which exercises pass, and a hint for those that do not.
 
-    python -m lessons.check 07        the exercises of lesson 07
-    python -m lessons.check           all of them
-
 You write into lessons/exercises/. A check calls what you wrote and looks at what it returns; nothing in it is secret,
 but read it only when you are stuck, and the solution only after that.
 """
 
-import argparse
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+
+from minifc.cli import Parser, run_command
+from minifc.errors import OptionError
 
 HERE = Path(__file__).resolve().parent
 NOT_BEGUN = "not begun: write it in"
@@ -23,6 +22,14 @@ NOT_BEGUN = "not begun: write it in"
 def lessons() -> list[str]:
     """The names of the lessons, in order: 01_tokens and on."""
     return sorted(path.stem for path in HERE.glob("[0-9][0-9]_*.py"))
+
+
+def chosen(numbers: Sequence[str]) -> list[str]:
+    """The names of the lessons with these numbers, in order; of all of them if there is none."""
+    asked = {number.zfill(2) for number in numbers}
+    if unknown := asked - {name[:2] for name in lessons()}:
+        raise OptionError(f"no lesson {min(unknown)}; there are {', '.join(name[:2] for name in lessons())}")
+    return [name for name in lessons() if not asked or name[:2] in asked]
 
 
 def load(folder: str, lesson: str) -> ModuleType:
@@ -67,13 +74,10 @@ def _line(error: BaseException, check: Callable) -> int:
     return frames[-1].lineno or 0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("python -m lessons.check", description=(__doc__ or "").partition("\n")[0])
+def main(argv: Sequence[str]) -> None:
+    parser = Parser("check", __doc__ or "", "python -m lessons.check 07", package="lessons")
     parser.add_argument("lesson", nargs="*", help="numbers of lessons, such as 07; all without")
-    asked = parser.parse_args().lesson
-    names = [name for name in lessons() if not asked or name[:2] in {number.zfill(2) for number in asked}]
-    if not names:
-        parser.error(f"no lesson {' '.join(asked)}; there are {', '.join(name[:2] for name in lessons())}")
+    names = chosen(parser.parse(argv).lesson)
     left = 0
     for name in names:
         print(name)
@@ -87,8 +91,9 @@ def main() -> int:
             hint = verdict(check, written.get(exercise))
             left += bool(hint)
             print(f"  {'✗' if hint else '✓'} {exercise}{': ' if hint else ''}{hint}")
-    return 1 if left else 0
+    if left:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

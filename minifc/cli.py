@@ -5,6 +5,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 from unicodedata import category
 
@@ -17,9 +18,9 @@ _KEPT = "\n\t\u200c\u200d\u200e\u200f"
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises OptionError, and offers the nearest name for an unknown option."""
 
-    def __init__(self, command: str, description: str, example: str) -> None:
+    def __init__(self, command: str, description: str, example: str, package: str = "minifc") -> None:
         super().__init__(
-            prog=f"python -m minifc.{command}",
+            prog=f"python -m {package}.{command}",
             description=description.partition("\n\n")[2],  # a module's docstring, less its first line
             epilog=f"example: {example}",
             allow_abbrev=False,
@@ -37,6 +38,14 @@ class Parser(argparse.ArgumentParser):
             hint = f"; did you mean {near[0]}?" if near else f"; see {self.prog} --help"
             raise OptionError(f"unknown option {unknown[0]}{hint}")
         return args
+
+
+def new_file(text: str) -> Path:
+    """An option's type: a file to write at the end, whose folder must be there before the work begins."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: no file can be written there; name one in a folder that exists")
+    return path
 
 
 def visible(text: str) -> str:

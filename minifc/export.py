@@ -22,7 +22,7 @@ from minifc.hub import TINY, find_model, split_revision
 from minifc.text.jinja import chat_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter, merge
+from minifc.tuning.adapter import CONFIG, adapter_file, adapter_format, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
 
@@ -59,7 +59,7 @@ def read_run(name: str) -> tuple[Path, str, Format | None]:
     """A run's, or an adapter's, folder of the adapter; base model, "" if it names none; and turn format if known."""
     path = find_model(name).path
     adapter = path / "adapter" if (path / "adapter").is_dir() else path
-    config = read_json(adapter / CONFIG, CheckpointError)
+    config = read_json(adapter_file(adapter, CONFIG), CheckpointError)
     if not isinstance(config, dict):
         raise CheckpointError(f"{adapter / CONFIG}: holds a JSON {type(config).__name__}, not an object")
     base, revision = config.get("base_model_name_or_path") or "", config.get("revision")

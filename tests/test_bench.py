@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 
+from minifc import verify
 from minifc.bench import __main__ as bench
 from minifc.bench import grammar, held_out
 from minifc.hub import TINY, find_model
@@ -61,3 +63,15 @@ def test_every_engine_is_held_to_the_same_calls(make) -> None:
         engine.times.refused.clear()
         grammar._follow(engine, (tools, [call]), tokenizer, torch.zeros(1, tokenizer.size))
         assert len(engine.times.refused) == 1, call
+
+
+@pytest.mark.parametrize("main", [grammar.main, held_out.main, verify.main])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (tmp_path, tmp_path / "nowhere" / "figures.json"):
+        assert run(main, *(["weights/tiny"] if main is verify.main else []), "--to", str(place)) == 2
+        out = capsys.readouterr()
+        assert f"{place}: no file can be written there" in out.err
+        assert len(out.err.splitlines()) == 1
+        assert out.out == ""

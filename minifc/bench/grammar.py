@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from minifc import toy
 from minifc.calling.grammar import Grammar
-from minifc.cli import Parser
+from minifc.cli import Parser, new_file
 from minifc.errors import DataError, OptionError, SchemaError, first_line
 from minifc.files import write_text
 from minifc.gemma.generate import keep_allowed
@@ -44,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         "--data", default="", help="conversations with tools and calls; else the embedded model's world"
     )
     parser.add_argument("--sets", type=int, default=100, help="how many sets of tools (%(default)s)")
-    parser.add_argument("--to", type=Path, help="JSON file for the figures")
+    parser.add_argument("--to", type=new_file, help="JSON file for the figures")
     args = parser.parse(argv)
     require(args.sets >= 1, "sets", args.sets, "must be at least 1")
     tokenizer = load_tokenizer(find_model(args.model).path)

@@ -9,14 +9,13 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from minifc import toy
 from minifc.calling.score import Score, Share
-from minifc.cli import Parser
+from minifc.cli import Parser, new_file
 from minifc.exam import CallExam, Worked, toy_examples, toy_question
 from minifc.files import write_text
 from minifc.gemma.checkpoint import load_model
@@ -38,7 +37,7 @@ SHARES = [field.name for field in fields(Score)]
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("bench held-out", __doc__ or "", "python -m minifc.bench held-out --to held-out.json")
-    parser.add_argument("--to", type=Path, help="JSON file for the figures")
+    parser.add_argument("--to", type=new_file, help="JSON file for the figures")
     args = parser.parse(argv)
     results = measure()
     print(text_table(summary(results)))

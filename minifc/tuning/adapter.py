@@ -113,8 +113,8 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     Where it fits but was trained on other weights, one line on standard error says so.
     """
     folder = Path(folder)
-    config, record = _read_config(folder / CONFIG), _read_record(folder)
-    tensors = _read_tensors(folder / WEIGHTS)
+    config, record = _read_config(adapter_file(folder, CONFIG)), _read_record(folder)
+    tensors = _read_tensors(adapter_file(folder, WEIGHTS))
     vocabulary = model.model.embed_tokens
     if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
         raise CheckpointError(f"{folder}: the model already has an adapter; load the base model again, or merge first")
@@ -149,6 +149,13 @@ def merge(model: Gemma) -> None:
     model.config = replace(model.config, vocab_size=model.model.embed_tokens.size)
 
 
+def adapter_file(folder: Path, name: str) -> Path:
+    """A file of a saved adapter. Raises CheckpointError if it is not there."""
+    if not (folder / name).is_file():
+        raise CheckpointError(f"{folder / name}: not found; an adapter folder holds {CONFIG} and {WEIGHTS}")
+    return folder / name
+
+
 def adapter_format(folder: str | Path) -> Format | None:
     """The turn format that a saved adapter was trained on; None if that was not recorded."""
     format: Format | None = _read_record(Path(folder)).get("format")
@@ -178,8 +185,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: not found; an adapter folder holds {CONFIG} and {WEIGHTS}")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

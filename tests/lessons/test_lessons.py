@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 
 from lessons import check
 
@@ -81,3 +82,17 @@ def test_checks_tell_right_from_wrong(lesson: str) -> None:
             assert not hint.startswith((check.NOT_BEGUN, "raised NameError")), f"{name}: {hint}"
     left = [name for name in solutions if name.split("__")[0] not in checks]
     assert not left, f"solutions of no exercise: {left}"
+
+
+@pytest.mark.parametrize("argv", [["7x"], ["01", "99"], ["--lesson", "1"]])
+def test_lessons_that_are_not_there_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(check.main, *argv) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert len(out.err.splitlines()) == 1
+    assert ("there are 01, 02" in out.err) == (argv[0] != "--lesson")
+
+
+def test_exercises_that_are_left_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(check.main, "1") == 1
+    assert capsys.readouterr().out.startswith("01_tokens\n  ✗ oldest_pair: not begun")
