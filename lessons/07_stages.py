@@ -331,8 +331,8 @@ if EMBEDDED:
     students["nothing learned"] = (new_model(tokenizer.size, seed=0), tokenizer)
     held_out = toy.held_out_cases(12, seed=101)
     for name, (student, words) in students.items():
-        nats = [n for c in held_out for _, n in surprises(student, words, c.messages()[:2], c.tools)]
-        size = sum(len(token) for c in held_out for token, _ in surprises(student, words, c.messages()[:2], c.tools))
+        read = [pair for c in held_out for pair in surprises(student, words, c.messages()[:2], c.tools)]
+        nats, size = [n for _, n in read], sum(len(token) for token, _ in read)
         print(f"{name:15} {sum(nats) / size:.3f} nats a character of the right answers")
         shares[name] = sum(nats) / size
     assert shares["nothing learned"] > 2 * shares["chat model"]

@@ -118,8 +118,7 @@ def bytes_of(piece: str) -> bytes:
 
 
 written_by = {id_: bytes_of(piece) for piece, id_ in vocabulary.items() if id_ not in names}
-if EMBEDDED:
-    assert written_by == tokenizer.written()  # the package's own; control tokens write nothing
+assert written_by == tokenizer.written()  # the package's own; control tokens write nothing
 
 # %% [markdown]
 # To try all tokens one by one is slow: many begin alike, and we would ask the same question about `f`, `fi` and `find`
@@ -611,6 +610,7 @@ if EMBEDDED:
     model, tokenizer = minifc.load_model(MODEL, torch.float32), minifc.load_tokenizer(MODEL)
     minifc.load_adapter(model, tokenizer, CALLER)
 
+    @cache
     def think(sentence: str) -> list[int]:
         """What the model writes up to the tag that opens a call; its whole answer if it opens none."""
         (ids,) = minifc.generate(model, prompt(sentence)[:-1], 160)

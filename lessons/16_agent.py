@@ -28,6 +28,7 @@ import minifc
 model = minifc.load_model(ROOT / "weights/tiny", torch.float32)
 tokenizer = minifc.load_tokenizer(ROOT / "weights/tiny")
 minifc.load_adapter(model, tokenizer, CALLER)
+END_THINK = tokenizer.control["</think>"]
 
 # %% [markdown]
 # ## Two tools
@@ -186,9 +187,8 @@ def converse(messages: list[dict], question: str, say=say, most_turns: int = 8) 
     for _ in range(most_turns):
         ids = say(messages)
         calls = minifc.parse_calls(ids, tokenizer)
-        thought, _, rest = tokenizer.decode(ids).removeprefix("<think>").partition("</think>")
-        if "</think>" not in tokenizer.decode(ids):
-            thought, rest = "", tokenizer.decode(ids)
+        end = ids.index(END_THINK) + 1 if END_THINK in ids else 0  # the token, not the spelling
+        thought, rest = tokenizer.decode(ids[:end], skip_control_tokens=True), tokenizer.decode(ids[end:])
         asked = [{"name": call.name, "arguments": call.arguments} for call in calls]
         text = "" if asked else rest
         messages.append({"role": "assistant", "content": text, "thinking": thought, "tool_calls": asked})
