@@ -60,10 +60,10 @@ class LessonError(MinifcError):
 
 
 def contents(names: Sequence[str]) -> list[dict[str, Any]]:
-    """The contents of the site: the parts that lessons/README.md names, with those of their lessons that are built."""
+    """The contents of the site: the parts of lessons/README.md, each with the lessons of its rows that are built."""
     parts: list[dict[str, Any]] = []
     for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", (HERE / "README.md").read_text("utf-8"), re.S | re.M):
-        if listed := [name for name in re.findall(r"\]\((\d\d_\w+)\.py\)", body) if name in names]:
+        if listed := [name for name in re.findall(r"^\| \[.+?\]\((\d\d_\w+)\.py\)", body, re.M) if name in names]:
             parts.append({title: [f"{name}.md" for name in listed]})
     if left := set(names) - {Path(page).stem for part in parts for pages in part.values() for page in pages}:
         raise LessonError(f"lessons/README.md: lists no lesson {min(left)}; give it a row")

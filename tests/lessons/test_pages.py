@@ -84,6 +84,15 @@ def test_every_link_and_picture_resolves(site: Path) -> None:
                 assert address.fragment in pages[target].places, f"{path}: {link}"
 
 
+def test_the_contents_list_each_lesson_once() -> None:
+    from lessons.build import contents
+    from lessons.check import lessons
+
+    parts = [part for part in contents(lessons()) if isinstance(next(iter(part.values())), list)]
+    assert [next(iter(part)) for part in parts] == ["The model", "Teaching it", "Letting it act"]
+    assert [page for part in parts for page in next(iter(part.values()))] == [f"{name}.md" for name in lessons()]
+
+
 def test_notebooks_install_minifc_beside_the_torch_that_is_there(site: Path) -> None:
     notebooks = sorted((site / "notebooks").glob("*.ipynb"))
     assert notebooks
