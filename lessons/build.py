@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lessons import lesson  # noqa: F401 - it ends with a line of its own where MINIFC_MODEL names no model
 from lessons.check import HERE, chosen
 from minifc.cli import Parser, run_command
 from minifc.errors import MinifcError, OptionError, first_line

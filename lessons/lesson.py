@@ -6,13 +6,19 @@ them. A picture comes with a sentence for those who cannot see it.
 
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
+
+from minifc.gemma.config import MODEL_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = Path(os.environ.get("MINIFC_MODEL", ROOT / "weights/tiny"))
 CALLER = ROOT / "weights/tiny-caller"  # a trained adapter for the embedded model
 EMBEDDED = "MINIFC_MODEL" not in os.environ  # what is said of weights/tiny in particular holds only there
+if not (MODEL / "config.json").is_file():
+    print(f"error: MINIFC_MODEL={MODEL}: no config.json there; {MODEL_FOLDER}", file=sys.stderr)
+    sys.exit(2)
 
 
 def show(figure: Any, name: str, alt: str) -> None:

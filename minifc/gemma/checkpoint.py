@@ -17,7 +17,7 @@ from torch import Tensor
 
 from minifc.errors import CheckpointError
 from minifc.files import read_json, whole_folder
-from minifc.gemma.config import config_to_dict, load_config
+from minifc.gemma.config import MODEL_FOLDER, config_to_dict, load_config
 from minifc.gemma.model import Gemma
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -130,7 +130,10 @@ def _shards(folder: Path) -> tuple[list[Path], int | None]:
                 raise CheckpointError(
                     f"{folder}: only pickled .bin weights, which can run code; minifc reads safetensors"
                 )
-            raise CheckpointError(f"{shard}: not found; download the model again")
+            if (folder / "adapter_config.json").is_file():
+                raise CheckpointError(f"{folder}: an adapter, not a model; name the model that it was trained on")
+            advice = "download the model again" if index.is_file() else MODEL_FOLDER
+            raise CheckpointError(f"{shard}: not found; {advice}")
     return shards, stated
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from minifc.errors import ConfigError
 from minifc.files import read_json
 
+MODEL_FOLDER = "a model folder holds config.json, *.safetensors and a tokenizer"
 SLIDING, FULL = "sliding_attention", "full_attention"
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 _REQUIRED = (
@@ -162,7 +163,7 @@ def load_config(folder: str | Path) -> GemmaConfig:
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise ConfigError(f"{path}: not found; a model folder holds config.json, *.safetensors and a tokenizer")
+        raise ConfigError(f"{path}: not found; {MODEL_FOLDER}")
     data = _object(path)
     beside = path.with_name("generation_config.json")
     stops = _object(beside).get("eos_token_id") if beside.is_file() else None

@@ -321,6 +321,17 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
 
 
+def test_a_folder_of_something_else_is_told_what_belongs_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"not found; a model folder holds config\.json, \*\.safetensors and a"):
+        stored_dtype(tmp_path)
+
+
+def test_an_adapter_in_a_model_s_place_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"an adapter, not a model; name the model that it was trained on"):
+        stored_dtype(tmp_path)
+
+
 class Attack:
     """Unpickled, it writes a file."""
 

@@ -48,6 +48,14 @@ def test_lesson_runs_and_shows_the_numbers_it_states(lesson: str) -> None:
     assert not missing, f"{script} states these and neither prints nor asserts them: {sorted(missing)}"
 
 
+@pytest.mark.parametrize("command", [["lessons/01_tokens.py"], ["-m", "lessons.check", "01"]])
+def test_another_model_that_is_none_is_told_in_one_line(command: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"MINIFC_MODEL": str(tmp_path)}
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(rf"error: MINIFC_MODEL={tmp_path}: no config\.json there; .*\n", result.stderr), result.stderr
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_is_a_lesson(lesson: str) -> None:
     parts = cells(lesson)

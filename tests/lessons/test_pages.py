@@ -206,12 +206,14 @@ def test_code_can_be_copied_and_output_is_not_code(browser, address: str) -> Non
 
 
 def test_a_lesson_that_fails_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    target = tmp_path / "site"
-    result = build("--lesson", "01", "--to", str(target), MINIFC_MODEL=str(tmp_path / "none"))
+    model, target = tmp_path / "no tokenizer", tmp_path / "site"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    result = build("--lesson", "01", "--to", str(target), MINIFC_MODEL=str(model))
     assert result.returncode == 2
     last = result.stderr.strip().splitlines()[-1]
     assert re.match(r"error: lessons/01_tokens\.py: cell 2, line \d+: FileNotFoundError: ", last), last
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_a_folder_that_is_no_site_is_left_alone(tmp_path: Path) -> None:
