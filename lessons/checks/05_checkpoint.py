@@ -39,6 +39,10 @@ def first_mismatch(candidate):
     assert candidate(base, close, 1e-4) is None, "0.001 beside a largest value of 100 is a share of 0.00001: equal"
     small = base | {"layer 0": torch.tensor([0.01005, 0.0])}
     assert candidate(base, small, 1e-4) == "layer 0", "0.00005 beside a largest value of 0.01 is half a percent"
+    wide = {"door": torch.ones(1000)}
+    one = torch.ones(1000)
+    one[7] = 1.001
+    assert candidate(wide, {"door": one}, 1e-4) == "door", "one of 1,000 values is off by 0.001; the largest one counts"
     lower = base | {"logits": torch.tensor([-5.0])}
     assert candidate(base, lower, 1e-4) == "logits", "a value that is too low differs as well as one that is too high"
     nothing = base | {"layer 0": torch.tensor([float("nan"), 0.0])}

@@ -40,6 +40,8 @@ def outcome(candidate):
         ([reno], [nina], "wrong call", "the right name with other arguments"),
         ([nina, reno], [nina], "wrong call", "the right call and one more"),
         ([nina], [nina, reno], "wrong call", "one of two"),
+        ([nina, nina], [nina, reno], "wrong call", "one of two, twice"),
+        ([reno, nina], [nina, reno], "wrong call", "the right calls in the wrong order"),
         ([("f", {"a": 1, "b": 2})], [("f", {"b": 2, "a": 1})], "exact", "the same arguments in another order"),
     ]
     for called, wanted, right, what in cases:

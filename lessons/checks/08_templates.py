@@ -18,6 +18,8 @@ def merge_system(candidate):
     assert found[1] == model, "the other messages stay as they are"
     assert given == before, "the messages you were given have changed; build new ones"
     assert candidate([user, model], "\n\n") == [user, model], "without a system message nothing changes"
+    late = [user, system, model]
+    assert candidate(late, "\n\n") == late, "one that does not come first is left where it is"
 
 
 def learned_from(candidate):

@@ -35,6 +35,12 @@ def lookup(candidate):
     found.sum().backward()
     assert rows.grad is not None, "no gradient reaches the new rows"
     assert rows.grad[:, 0].tolist() == [1, 1, 0, 1], "the gradient belongs to the rows that were read, 0, 1 and 3"
+    vast = torch.zeros(1, 1).expand(2**40, 3)  # one number in memory; a copy of it would need 12 terabytes
+    try:
+        found = candidate(vast, rows, torch.tensor([0, 2**40 + 1]))
+    except (RuntimeError, MemoryError):
+        raise AssertionError("the old table is copied; read the old ids from it and the new ones from `rows`") from None
+    assert torch.equal(found[1], rows[1]), "behind a table of 2**40 rows, id 2**40 + 1 is row 1 of the new ones"
 
 
 def registered_in_vain(candidate):

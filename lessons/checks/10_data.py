@@ -30,6 +30,8 @@ def read_call(candidate):
     assert ran is None, "a text that you read has just run code of its own; parse it, do not evaluate it"
     for text, why in (
         (attack, "a call of a function is not a literal"),
+        ("{'name': 'f', 'arguments': {'x': 'ab' * 2}}", "a product is computed; it is no literal"),
+        ("{'name': 'f', 'arguments': {'x': [i for i in (1, 2)]}}", "a loop is run; it is no literal"),
         ("{f 1}", "that is neither JSON nor Python"),
         ("[1, 2]", "a list is no call"),
         ("{'arguments': {}}", "a call needs a name"),

@@ -8,13 +8,15 @@ from minifc.tuning.lora import LoraLinear
 
 
 class _Largest(TorchDispatchMode):
-    """The most numbers that any new matrix holds."""
+    """The most numbers that any new matrix holds. What lies in W's own memory, such as W transposed, is not new."""
 
-    numbers = 0
+    def __init__(self, W):
+        super().__init__()
+        self.own, self.numbers = W.untyped_storage().data_ptr(), 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.is_contiguous():  # a transposed W is only another view of it
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() != self.own:
             self.numbers = max(self.numbers, result.numel())
         return result
 
@@ -23,15 +25,15 @@ def with_change(candidate):
     torch.manual_seed(0)
     layer = LoraLinear(nn.Linear(40, 30, bias=False), r=4, alpha=10, dropout=0.0, rslora=False).requires_grad_(False)
     layer.start()
-    x, W, A, B = torch.randn(3, 40), layer.base.weight, layer.lora_A.weight, layer.lora_B.weight
+    x, W, A, B = torch.randn(2, 3, 40), layer.base.weight, layer.lora_A.weight, layer.lora_B.weight
     found = candidate(x, W, A, B, 10)
-    assert found.shape == (3, 30), f"3 inputs of 40 numbers become 3 x 30, not {list(found.shape)}"
+    assert found.shape == (2, 3, 30), f"2 x 3 inputs of 40 numbers become 2 x 3 x 30, not {list(found.shape)}"
     assert torch.allclose(found, layer(x), atol=1e-5), "with B at zero it must give what W alone gives"
     B.normal_()
     found, plain = candidate(x, W, A, B, 10), x @ W.T
     ratio = float((found - plain).norm() / (layer(x) - plain).norm())
     assert torch.allclose(found, layer(x), atol=1e-4), f"the change is {ratio:.2f} times what it should be: alpha / r"
-    with _Largest() as spy:
+    with _Largest(W) as spy:
         candidate(x, W, A, B, 10)
     assert spy.numbers < W.numel(), "a matrix as large as W was made; send x through A first, then through B"
 
@@ -56,4 +58,6 @@ def merged(candidate):
     exact = W.double() + 2.0 * (B.double() @ A.double())
     error, best = (found - exact).abs().sum(), (exact.bfloat16() - exact).abs().sum()
     assert error < 1.0001 * best, f"rounding costs {error / best:.3f} times what a single rounding costs; add in fp32"
-    assert torch.equal(candidate(W.float(), A, B, 2.0), W.float() + 2.0 * (B @ A)), "an fp32 weight stays fp32"
+    found = candidate(W.float(), A, B, 2.0)
+    assert found.dtype == torch.float32, f"an fp32 weight stays fp32, yours is {found.dtype}"
+    assert torch.allclose(found, W.float() + 2.0 * (B @ A), atol=1e-6), "in fp32 nothing is rounded to bf16"

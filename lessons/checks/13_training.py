@@ -10,6 +10,8 @@ def adamw(candidate):
     assert abs(m - 100) < 1e-6, f"m is {m}; of a first gradient of 1000 a tenth goes into it"
     assert abs(v - 1000) < 1e-6, f"v is {v}; of its square, a million, a thousandth"
     assert abs(p - 4.99) < 1e-6, f"without decay the first step is as long as the rate, 0.01: from 5 to {p}"
+    p, m, v = candidate(5.0, 0.0, 0.0, 1000.0, 1, 0.2, 0.5)
+    assert abs(p - 4.3) < 1e-6, f"decay takes 0.2 * 0.5 of the old p, 5, and the step 0.2: from 5 to 4.3, not to {p}"
     p, m, v = candidate(5.0, 0.0, 0.0, 0.0, 1, 0.01, 0.1)
     assert abs(p - 4.995) < 1e-6, f"with no gradient, decay alone takes 0.01 * 0.1 * 5 away: from 5 to {p}"
     assert m == v == 0, "decay does not go through the gradient, so m and v stay at zero"
@@ -43,3 +45,6 @@ def clip(candidate):
     assert abs(length - 1) < 1e-3, f"3 and 4 together are 5 long; shortened to 1, not to {length:.2f}"
     assert abs(flat[0] - 0.6) < 1e-3, "the direction stays: 3 and 4 become 0.6 and 0.8"
     assert [len(gradient) for gradient in found] == [2, 2], "it has the shape of what was given"
+    (three,), (four,) = candidate([[3.0], [4.0]], 2.0)
+    assert abs(math.hypot(three, four) - 2) < 1e-3, "5 long, and 2 is allowed: shortened to 2"
+    assert candidate([[0.0], [0.0]], 1.0) == [[0.0], [0.0]], "a gradient of zeros stays one"

@@ -32,15 +32,18 @@ def schema(candidate):
 
 def fault(candidate):
     properties = {"room": {"type": "string"}, "percent": {"type": "integer"}, "warmth": {"type": "number"}}
-    parameters = {"properties": properties | {"colour": {"enum": ["red", "white"]}}, "required": ["room"]}
+    properties |= {"on": {"type": "boolean"}, "colour": {"enum": ["red", "white"]}}
+    parameters = {"properties": properties, "required": ["room"]}
     fine = {"room": "hall"}
     assert candidate(fine, parameters) is None, "only room is required"
     assert candidate(fine | {"percent": 3, "warmth": 1, "colour": "red"}, parameters) is None, "1 is a number, too"
+    assert candidate(fine | {"on": True}, parameters) is None, "True is a boolean"
     for arguments, name, why in (
         ({}, "room", "it is required and missing"),
         (fine | {"percent": "3"}, "percent", "a string is no integer"),
         (fine | {"percent": True}, "percent", "True is no integer in JSON, although it is an int in Python"),
         (fine | {"warmth": False}, "warmth", "False is no number"),
+        (fine | {"on": 1}, "on", "1 is no boolean"),
         (fine | {"colour": "blue"}, "colour", "it is not in the enum"),
         (fine | {"size": 1}, "size", "there is no such property"),
     ):
@@ -86,5 +89,7 @@ def converse(candidate):
     assert not wrong, f"a call that fails has {{'error': ...}} as its result, not {wrong}"
 
     say, heard = speak(("", [("double", {"x": 1})]))
-    candidate(say, tools, "Again!", 3)
+    messages = candidate(say, tools, "Again!", 3)
     assert len(heard) == 3, f"most_turns is 3, and the model was asked {len(heard)} times"
+    roles = [m["role"] for m in messages]
+    assert roles == ["user", *["assistant", "tool"] * 3], f"at the bound, what was said so far is given back: {roles}"

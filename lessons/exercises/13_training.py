@@ -7,7 +7,7 @@ def adamw(
     """Step number t (the first is 1) of AdamW on one number p: the new p, m and v.
 
     The running means keep 0.9 of m and 0.999 of v; both are corrected for having started at zero; 1e-8 is added to the
-    root. Decay takes rate * decay * p away from p, and does not go through the gradient.
+    root. Decay takes rate * decay * (the old p) away, and does not go through the gradient.
     """
     raise NotImplementedError
 

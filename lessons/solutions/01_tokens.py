@@ -36,6 +36,12 @@ def turn__encodes_it_in_one_piece(tokenizer, role, content):
     return tokenizer.encode(f"<start_of_turn>{role}\n{content}<end_of_turn>\n", control_tokens=True)
 
 
+def turn__deletes_what_looks_like_a_marker(tokenizer, role, content):
+    for name in tokenizer.control:
+        content = content.replace(name, "")
+    return turn(tokenizer, role, content)
+
+
 def turn__leaves_out_the_last_line_break(tokenizer, role, content):
     start = tokenizer.encode(f"<start_of_turn>{role}\n", control_tokens=True)
     return start + tokenizer.encode(content) + [tokenizer.control["<end_of_turn>"]]

@@ -69,6 +69,13 @@ def first_mismatch__lets_nan_pass(expected, found, allowed):
     return None
 
 
+def first_mismatch__takes_the_mean(expected, found, allowed):
+    for name, value in expected.items():
+        if not (value - found[name]).abs().mean() / value.abs().mean() <= allowed:
+            return name
+    return None
+
+
 def first_mismatch__finds_the_largest(expected, found, allowed):
     shares = {name: float((v - found[name]).abs().max() / v.abs().max()) for name, v in expected.items()}
     worst = max(shares, key=lambda name: shares[name])

@@ -65,3 +65,11 @@ def outcome__is_content_with_the_right_one_among_others(called, wanted):
     if not called:
         return "false refusal"
     return "exact" if all(call in called for call in wanted) else "wrong call"
+
+
+def outcome__forgets_the_order(called, wanted):
+    if not wanted:
+        return "false call" if called else "right refusal"
+    if not called:
+        return "false refusal"
+    return "exact" if len(called) == len(wanted) and all(call in wanted for call in called) else "wrong call"

@@ -21,6 +21,12 @@ def merge_system__changes_the_callers_messages(messages, between):
     return messages[1:]
 
 
+def merge_system__takes_one_from_anywhere(messages, between):
+    system = next((m["content"] + between for m in messages if m["role"] == "system"), "")
+    first, *rest = [message for message in messages if message["role"] != "system"]
+    return [{**first, "content": system + first["content"]}, *rest]
+
+
 def merge_system__always_puts_something_between(messages, between):
     system = messages[0]["content"] if messages[0]["role"] == "system" else ""
     first, *rest = [message for message in messages if message["role"] != "system"]

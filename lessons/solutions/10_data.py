@@ -24,6 +24,16 @@ def read_call__evaluates_it(text):
     return {"name": value["name"], "arguments": value.get("arguments", {})}
 
 
+def read_call__evaluates_it_without_the_builtins(text):
+    try:
+        value = eval(text, {"__builtins__": {}, "true": True, "false": False, "null": None})
+    except Exception as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(value, dict) or "name" not in value:
+        raise ValueError("a call is an object with a name")
+    return {"name": value["name"], "arguments": value.get("arguments", {})}
+
+
 def read_call__replaces_the_quotes(text):
     value = json.loads(text.replace("'", '"').replace("True", "true").replace("False", "false").replace("None", "null"))
     if not isinstance(value, dict) or "name" not in value:

@@ -19,6 +19,10 @@ def with_change__makes_the_large_matrix(x, W, A, B, alpha):
     return x @ (W + alpha / len(A) * (B @ A)).T
 
 
+def with_change__takes_one_row_of_inputs_only(x, W, A, B, alpha):
+    return (W @ x.T + alpha / len(A) * (B @ (A @ x.T))).T
+
+
 def rank_needed(change, share):
     squares = torch.linalg.svdvals(change).square()
     held = squares.cumsum(0) / squares.sum()

@@ -25,6 +25,13 @@ def adamw__decays_through_the_gradient(p, m, v, gradient, t, rate, decay):
     return p - rate * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8), m, v
 
 
+def adamw__decays_after_the_step(p, m, v, gradient, t, rate, decay):
+    m = 0.9 * m + 0.1 * gradient
+    v = 0.999 * v + 0.001 * gradient**2
+    p -= rate * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return p - rate * decay * p, m, v
+
+
 def adamw__forgets_the_root(p, m, v, gradient, t, rate, decay):
     m = 0.9 * m + 0.1 * gradient
     v = 0.999 * v + 0.001 * gradient**2
@@ -65,6 +72,10 @@ def clip__shortens_each_by_itself(gradients, longest):
 
 def clip__cuts_each_number(gradients, longest):
     return [[max(-longest, min(longest, g)) for g in gradient] for gradient in gradients]
+
+
+def clip__is_always_one_long(gradients, longest):
+    return clip(gradients, 1.0)
 
 
 def clip__also_lengthens(gradients, longest):

@@ -73,6 +73,13 @@ def fault__takes_true_for_a_number(arguments, parameters):
     return fault(arguments, parameters)
 
 
+def fault__refuses_every_boolean(arguments, parameters):
+    for name, value in arguments.items():
+        if isinstance(value, bool):
+            return f"{name} is a boolean"
+    return fault(arguments, parameters)
+
+
 def fault__lets_unknown_ones_through(arguments, parameters):
     return fault({name: arguments[name] for name in arguments if name in parameters["properties"]}, parameters)
 
@@ -106,6 +113,11 @@ def converse(say, tools, question, most_turns):
 
 def converse__goes_on_for_ever(say, tools, question, most_turns):
     return converse(say, tools, question, 1000)
+
+
+def converse__gives_nothing_back_at_the_bound(say, tools, question, most_turns):
+    messages = converse(say, tools, question, most_turns)
+    return [] if messages[-1]["role"] == "tool" else messages
 
 
 def converse__lets_errors_out(say, tools, question, most_turns):
