@@ -17,7 +17,7 @@ from minifc.asked import add_model_options, load_asked
 from minifc.calling import examples
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
-from minifc.cli import Parser, run_command, visible
+from minifc.cli import Parser, run_command, seed_number, visible
 from minifc.errors import MinifcError, OptionError, first_line
 from minifc.gemma.generate import Sampling
 from minifc.tuning.adapter import load_adapter
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--read", type=Path, metavar="FOLDER", help="let it read files below this folder")
     parser.add_argument("--free", action="store_true", help="do not hold calls to the tools' schemas")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (%(default)s)")
-    parser.add_argument("--seed", type=int, help="of what is drawn above temperature 0")
+    parser.add_argument("--seed", type=seed_number, help="of what is drawn above temperature 0")
     parser.add_argument("--once", metavar="QUESTION", help="ask one question and end")
     parser.add_argument("--json", action="store_true", help="print events as JSON, one a line")
     args = parser.parse(argv)

@@ -48,6 +48,13 @@ def new_file(text: str) -> Path:
     return path
 
 
+def seed_number(text: str) -> int:
+    """An option's type: where a random generator begins."""
+    if not text.isdecimal() or not (number := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 2^63 - 1")
+    return number
+
+
 def visible(text: str) -> str:
     """Without what a terminal would obey: a model, a tool, a data file may hold escape sequences."""
     return "".join(c if c in _KEPT or c.isprintable() or category(c) == "Zs" else _escaped(c) for c in text)

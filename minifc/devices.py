@@ -11,8 +11,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
+        torch.empty(0, device=name).tolist()  # "meta" is a device too, and computes nothing
+    except (RuntimeError, AssertionError, NotImplementedError):
         raise OptionError(f"--device {name}: not there; use cpu, or leave the choice to --device auto") from None
     return torch.device(name)
 

@@ -21,7 +21,7 @@ from minifc.errors import CallError, DataError, SchemaError, TemplateError
 from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
 from minifc.text.calls import Call, read_tools, spelled_calls, write_json
-from minifc.text.template import SPEAKERS, Format, Message, message_calls, render, stop_ids
+from minifc.text.template import SPEAKERS, Format, Message, message_calls, render, stop_ids, used_tags
 from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
 from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
@@ -72,10 +72,11 @@ def data_questions(conversations: Sequence[Conversation]) -> list[Question]:
     questions = []
     for conversation in conversations:
         try:
+            used_tags(conversation.messages, conversation.tools, verbatim=conversation.verbatim)  # it can be rendered
             tools = {tool["name"]: tool for tool in conversation.tools}
             for number, message in enumerate(conversation.messages):
                 content = str(message.get("content") or "")
-                if SPEAKERS.get(message.get("role", "")) != "model":
+                if SPEAKERS[message["role"]] != "model":
                     tools |= {tool["name"]: tool for tool in read_tools(content)} if conversation.verbatim else {}
                 elif tools:
                     calls = spelled_calls(content) if conversation.verbatim else message_calls(message)
@@ -178,7 +179,7 @@ class CallExam:
         question = self.questions[i]
         tools = ", ".join(tool["name"] for tool in question.tools)
         answers = [(name, answers.texts[i]) for name, answers in self.sittings.items()]
-        asked = str(question.messages[-1]["content"])[-400:]
+        asked = str(question.messages[-1].get("content") or "")[-400:]
         return [("tools", tools), ("user", asked), ("right", question.right), *answers]
 
 
@@ -187,7 +188,6 @@ class DataExam:
     """Conversations of a data file, kept out of training."""
 
     conversations: Sequence[Conversation]
-    length: int
     format: Format = "gemma"
     progress: bool = True
     losses: dict[str, float] = field(default_factory=dict)
@@ -213,12 +213,12 @@ class DataExam:
 
     def _bits_per_byte(self, model: Gemma, tokenizer: Tokenizer) -> float:
         """Of the model's turns: comparable between vocabularies, as a loss per token is not."""
-        examples = make_examples(self.conversations, tokenizer, self.format, self.length).fitting
         nats, count = 0.0, 0
-        with torch.no_grad():
-            for batch in pack(examples, 1, self.length):
+        # However long they are with these tokens: before and after are measured on the same conversations.
+        for example in make_examples(self.conversations, tokenizer, self.format, sys.maxsize).fitting:
+            (batch,) = pack([example], 1, len(example.ids))
+            with torch.no_grad():
                 nats += float(batch_loss(model, batch.to(next(model.parameters()).device)))
-        for example in examples:
             learned = [id_ for id_, mask in zip(example.ids, example.mask, strict=True) if mask]
             count += len(tokenizer.decode(learned).encode())
         return nats / math.log(2) / count if count else math.nan
@@ -230,15 +230,16 @@ class DataExam:
     def samples(self) -> list[list[tuple[str, str]]]:
         samples = []
         for i, conversation in enumerate(self.conversations[: len(next(iter(self.replies.values())))]):
-            last = conversation.messages[_first_reply(conversation) - 1]
+            before = conversation.messages[: _first_reply(conversation)]
+            asked = str(before[-1].get("content") or "")[-400:] if before else ""
             answers = [(name, replies[i]) for name, replies in self.replies.items()]
-            samples.append([("user", str(last["content"])[-400:]), *answers])
+            samples.append([("user", asked), *answers])
         return samples
 
 
 def _first_reply(conversation: Conversation) -> int:
     """The number of the first model turn."""
-    return next(i for i, m in enumerate(conversation.messages) if SPEAKERS.get(m.get("role", "")) == "model")
+    return next(i for i, m in enumerate(conversation.messages) if SPEAKERS[m["role"]] == "model")
 
 
 def reply(

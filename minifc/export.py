@@ -74,14 +74,16 @@ def read_run(name: str) -> tuple[Path, str, Format | None]:
     return adapter, base, format
 
 
-def _format(path: Path) -> Format:
-    """The turn format in a run's settings, for an adapter that does not have it itself."""
+def _format(path: Path) -> Format | None:
+    """The turn format in a run's settings, for an adapter that does not have it itself; None if they are a model's."""
     settings = read_json(path, CheckpointError)
-    run = settings.get("run") if isinstance(settings, dict) else None
+    if isinstance(settings, dict) and "run" not in settings:
+        return None
+    run = settings["run"] if isinstance(settings, dict) else None
     format = run.get("format") if isinstance(run, dict) else None
     if format == "course" or format == "gemma":
         return format
-    raise CheckpointError(f"{path}: not the settings of a training run; name the adapter's own folder instead")
+    raise CheckpointError(f"{path}: not the settings of a training run; give --format")
 
 
 @torch.no_grad()

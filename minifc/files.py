@@ -14,14 +14,16 @@ from safetensors import SafetensorError
 from minifc.errors import MinifcError
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
 
 
 @contextmanager
 def whole_folder(target: str | Path) -> Iterator[Path]:
     """A temporary folder to write into, which takes `target`'s place when the block ends well.
 
-    If the block fails, `target` is as it was before. Of an existing `target`, weights go and other files
-    stay unless they are written anew: a shard of an older model would be taken for one of the new.
+    If the block fails, `target` is as it was before. Of an existing `target`, weights go, a tokenizer goes if there is
+    a new one, and other files stay unless they are written anew: a shard of an older model, or tokens that were added
+    to an older tokenizer, would be taken for the new one's.
     """
     target = Path(target).resolve()  # through a link to the folder itself
     if target.exists() and not target.is_dir():
@@ -46,8 +48,9 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
                 os.rename(old, target)
             raise
         if old.exists():
+            gone = _TOKENIZER if any((target / name).exists() for name in _TOKENIZER) else ()
             for path in old.iterdir():
-                if not (target / path.name).exists() and not path.name.endswith(_WEIGHTS):
+                if not (target / path.name).exists() and not path.name.endswith(_WEIGHTS) and path.name not in gone:
                     os.rename(path, target / path.name)
             shutil.rmtree(old)
     except SafetensorError as error:  # how that library speaks of a full disk
@@ -80,10 +83,11 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, last_step: int) -> None:
+        self.kept: list[dict[str, Any]] = []
         if path.is_file():
             records = map(_record, path.read_text(encoding="utf-8").splitlines())
-            kept = [record for record in records if record and record["step"] <= last_step]
-            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+            self.kept = [record for record in records if record and record["step"] <= last_step]
+            write_text(path, "".join(json.dumps(record) + "\n" for record in self.kept))
         self.file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> "JsonLines":

@@ -20,7 +20,7 @@ from minifc.files import read_json, write_text
 TINY, TINY_ADAPTER = "weights/tiny", "weights/tiny-caller"
 WEIGHTS = Path("weights")
 _CLONE = Path(__file__).resolve().parent.parent
-_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 _RECORD = ".cache/minifc.json"
 _WANTED = {
     "model": ("*.json", "*.safetensors", "tokenizer.model"),
@@ -149,6 +149,8 @@ def _download(repo: str, revision: str, kind: Kind, folder: Path) -> tuple[str, 
         raise HubError(
             f"{repo}: not on the hub, or private (then log in: hf auth login), and no folder of that name is here"
         ) from None
+    except errors.HFValidationError as error:
+        raise HubError(f"{repo}: no name that the hub has ({first_line(error)}), and no folder of that name") from None
     except OSError as error:
         if error.errno is not None:  # the disk, not the hub
             raise

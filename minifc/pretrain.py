@@ -22,7 +22,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 
 from minifc import toy
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser, run_command, seed_number
 from minifc.files import JsonLines, whole_folder
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
@@ -206,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
         "--work", type=Path, default=Path("runs/pretrain"),
         help="folder for logs and for states; an interrupted run goes on from there (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="(%(default)s)")
     args = parser.parse(argv)
     started = time.perf_counter()
     pretrain(args.to, args.work, args.seed)

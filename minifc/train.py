@@ -5,6 +5,7 @@ to call tools it has never seen, adds the special tokens, trains LoRA beside the
 With --model and --data it does the same for your model and your conversations.
 """
 
+import hashlib
 import json
 import random
 import shutil
@@ -73,6 +74,7 @@ class RunConfig:
         require(self.cases >= 2, "cases", self.cases, "must be at least 2")
         alone = len(self.tokens) == 1 or not {"auto", "none"} & set(self.tokens)
         require(alone, "tokens", ",".join(self.tokens), "auto and none stand alone")
+        require(bool(self.tokens), "tokens", "", "name tags, or say auto or none")
         require(bool(self.to) or not self.resume, "resume", "", "needs --to with the run folder to go on with")
 
 
@@ -97,8 +99,13 @@ def main(argv: Sequence[str]) -> None:
     for config in (RunConfig, LoraConfig, LoopConfig):
         add_options(parser, config)
     args = parser.parse(argv)
-    recipe = args.recipe or ("lean" if getattr(args, "data", "") else "tiny")
-    values = RECIPES[recipe]
+    data = getattr(args, "data", "")
+    for name in ("cases", "test_seed") if data else ("eval_share", "calls"):
+        where = "the embedded model's own world" if data else "--data"
+        require(not hasattr(args, name), name, "", f"means something only with {where}")
+    values = RECIPES[args.recipe or ("lean" if data else "tiny")]
+    if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
+        values = {name: value for name, value in values.items() if name != "max_steps"}
     train_run(
         from_args(RunConfig, args, values), from_args(LoraConfig, args, values), from_args(LoopConfig, args, values)
     )
@@ -121,14 +128,15 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     evaluation = fitting(kept, taught, format, run, loop.length)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
-    if not evaluation:
-        kept = []  # nothing of it can be measured
+    measured = {example.source for example in evaluation}
+    kept = [conversation for conversation in kept if conversation.source in measured]
     if set(new) - set(tokenizer.control):
         check_room(model, tokenizer, run.reuse_unused)
     find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
     print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
-    resolved = settings | {"commits": {"model": source.commit, "data": data.commit if data else ""}}
+    commits = {"model": source.commit, "data": data.commit if data else "", "examples": digest(examples)}
+    resolved = settings | {"commits": commits}
     folder = old_folder(run, resolved) if run.resume else new_folder(run)
     if not run.resume:
         write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
@@ -136,7 +144,7 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
 
     exam: CallExam | DataExam
     if run.data:
-        exam = DataExam(kept, loop.length, format)
+        exam = DataExam(kept, format)
     else:
         exam = CallExam([toy_question(case) for case in toy.held_out_cases(run.cases, run.test_seed)], format)
         exam.sit("before, with 3 examples", model, tokenizer, toy_examples(loop.seed))
@@ -157,6 +165,8 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
 
     states = folder / "states"
     with JsonLines(folder / "metrics.jsonl", latest_step(states)) as metrics:
+        for record in metrics.kept:
+            watch(record)
 
         def log(record: dict[str, Any]) -> None:
             metrics(record)
@@ -242,6 +252,14 @@ def fitting(
             f"than --length {length}; the longest has {len(longest.ids)} tokens ({longest.source})"
         )
     return examples.fitting
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Tells whether a resumed run learns from what it began with."""
+    whole = hashlib.sha256()
+    for example in examples:
+        whole.update(json.dumps([example.ids, example.mask]).encode())
+    return whole.hexdigest()[:16]
 
 
 def new_folder(run: RunConfig) -> Path:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minifc.cli import Parser, new_file, run_command
+from minifc.cli import Parser, new_file, run_command, seed_number
 from minifc.errors import CheckpointError, OptionError, first_line
 from minifc.files import write_text
 from minifc.gemma.cache import KVCache
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--tokens", type=int, default=96, help="length of the prompt, random ids (%(default)s)")
     parser.add_argument("--new", type=int, default=32, help="tokens to decode after it (%(default)s)")
     parser.add_argument("--dtype", choices=list(TOLERANCE), default="float32", help="to compute in (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the prompt (%(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the prompt (%(default)s)")
     parser.add_argument("--to", type=new_file, help="JSON file for the table")
     args = parser.parse(argv)
     require(args.tokens >= 1, "tokens", args.tokens, "must be at least 1")

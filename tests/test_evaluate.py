@@ -1,5 +1,6 @@
 """What the evaluate command refuses, and what its exams keep."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_what_would_have_no_effect_is_refused(
 ) -> None:
     assert run(evaluate.main, *options, "--cases", "2") == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_row_that_cannot_be_rendered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    messages = [{"role": "alien", "content": "?"}, {"role": "assistant", "content": "!"}]
+    for role in ("alien", ["user"]):
+        messages[0]["role"] = role  # type: ignore[assignment]
+        (tmp_path / "x.jsonl").write_text(json.dumps({"messages": messages, "tools": [{"name": "f"}]}))
+        assert run(evaluate.main, "--data", str(tmp_path / "x.jsonl")) == 2
+        assert f"x.jsonl, row 1: message 0: unknown role {role!r}" in capsys.readouterr().err
 
 
 def test_grammars_are_shared_and_forgotten(

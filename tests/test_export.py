@@ -72,13 +72,15 @@ def test_a_run_names_its_format_and_base(caller: Path, tiny: Path, tmp_path: Pat
     folder = tmp_path / "run"
     shutil.copytree(caller, folder / "adapter")
     (folder / "adapter" / "minifc.json").unlink()  # which would decide
-    for settings in ("{}", "[]", '{"run": 5}', '{"run": {"format": "chatml"}}'):
+    for settings in ("[]", '{"run": 5}', '{"run": {"format": "chatml"}}'):
         (folder / "config.json").write_text(settings)
         assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 2
     (folder / "config.json").write_text('{"run": {"format": "course"}}')
     for name in (folder, folder / "adapter"):
         adapter, base, format = export.read_run(str(name))
         assert (adapter, base, format) == (folder / "adapter", "weights/tiny", "course")
+    (folder / "config.json").write_text('{"model_type": "gemma2"}')  # a model's folder, with the adapter inside
+    assert export.read_run(str(folder / "adapter"))[2] is None
 
 
 def change_config(folder: Path, **fields: Any) -> None:

@@ -119,10 +119,8 @@ def test_a_run_from_the_hub_to_an_exported_model(fake_hub: Any, tiny: Path, caps
     fake_hub.files["who/rows"] = {"data/train.jsonl": lines, "data/test.jsonl": lines * 9}
     options = ["--model", "who/tiny", "--data", "who/rows", "--max-steps", "1", "--to", "run"]
     assert run(train.main, *options) == 0
-    assert json.loads(Path("run/config.json").read_text())["commits"] == {
-        "model": fake_hub.commit,
-        "data": fake_hub.commit,
-    }
+    commits = json.loads(Path("run/config.json").read_text())["commits"]
+    assert (commits["model"], commits["data"]) == (fake_hub.commit, fake_hub.commit)
     config = json.loads(Path("run/adapter/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("who/tiny", fake_hub.commit)
     assert len(read_rows(hub.find_data("who/rows").path)) == 4
@@ -209,4 +207,13 @@ def test_a_slip_in_a_folder_name_does_not_ask_the_hub(fake_hub: Any, tmp_path: P
         hub.find_model("weights/tinny")
     with pytest.raises(DataError, match=r"rows\.jsonl: no such file"):
         hub.find_data("rows.jsonl")
+    assert fake_hub.asked == []
+
+
+def test_a_path_is_no_name_of_the_hub(fake_hub: Any) -> None:
+    for name in ("../gemma", "./gemma"):
+        with pytest.raises(CheckpointError, match="no such folder"):
+            hub.find_model(name)
+    with pytest.raises(HubError, match="no name that the hub has"):
+        hub.find_model("who/a..b")
     assert fake_hub.asked == []

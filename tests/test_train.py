@@ -12,6 +12,10 @@ from safetensors.torch import load_file, save_file
 import minifc
 from minifc import evaluate, train
 from minifc.cli import run_command
+from minifc.exam import DataExam
+from minifc.text.calls import TAGS
+from minifc.toy import training_cases
+from minifc.tuning.data import Conversation
 
 QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
 
@@ -147,12 +151,27 @@ def test_an_interrupted_run_goes_on(place: str, rows: Path, tmp_path: Path, monk
     assert run(train.main, *common, "--to", str(broken), "--resume") == 0
     a, b = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, broken))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    steps = [
-        [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for folder in (whole, broken)
+    records = [list(map(json.loads, (f / "metrics.jsonl").read_text().splitlines())) for f in (whole, broken)]
+    for record in (*records[0], *records[1]):
+        record.pop("tokens_per_second", None)
+    assert records[0] == records[1]  # how much was read before is known as well
+    assert [record["step"] for record in records[0]] == [1, 2, 3, 4, 4]
+    new_rows = [
+        [line for line in (f / "report.md").read_text().splitlines() if "`<tool" in line] for f in (whole, broken)
     ]
-    assert steps[0] == steps[1] == [1, 2, 3, 4, 4]
+    assert new_rows[0] == new_rows[1] != []
     assert not (broken / "states").exists()
+
+
+def test_a_run_goes_on_with_the_same_data_only(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--data", str(rows), "--max-steps", "2", "--to", str(tmp_path / "run")]
+    interrupted(monkeypatch, "minifc.tuning.loop.evaluate_loss", *common)
+    rows.write_text(rows.read_text().replace("Add 1.", "Add 2."))
+    capsys.readouterr()
+    assert run(train.main, *common, "--resume") == 2
+    one_line_error(capsys, "begun with examples=")
 
 
 def test_a_run_stopped_before_its_first_state_says_that_it_starts_anew(
@@ -313,6 +332,11 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--format", "chatml"], "invalid choice"),
         (["--device", "tpu"], "--device tpu"),
         (["--resume"], "needs --to"),
+        (["--tokens", ""], "name tags"),
+        (["--seed", "-1"], "--seed -1: must be 0 or more"),
+        (["--device", "meta"], "--device meta"),
+        (["--eval-share", "0.5"], "--eval-share : means something only with --data"),
+        (["--data", "rows.jsonl"], "--cases : means something only with the embedded model's own world"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(
@@ -322,6 +346,35 @@ def test_bad_options_are_one_line_and_leave_nothing(
     assert run(train.main, *argv, "--cases", "2") == 2
     one_line_error(capsys, part)
     assert not (tmp_path / "runs").exists()
+
+
+def test_epochs_that_are_asked_for_are_not_overruled_by_a_recipe(rows: Path, tmp_path: Path) -> None:
+    options = ["--data", str(rows), "--recipe", "tiny", "--model", "weights/tiny", "--epochs", "3"]
+    assert run(train.main, *options, "--to", str(tmp_path / "run")) == 0
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len([record for record in steps if "loss" in record]) == 3  # nine short conversations fit into a batch
+
+
+def test_conversations_that_begin_with_the_model_are_shown(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Hi."}]
+    messages.append({"role": "assistant", "tool_calls": [call]})
+    rows.write_text((json.dumps({"messages": messages}) + "\n") * 8)
+    assert run(train.main, "--data", str(rows), "--max-steps", "1", "--to", str(tmp_path / "run")) == 0
+    assert (tmp_path / "run" / "report.md").is_file()
+
+
+def test_before_and_after_are_measured_on_the_same_conversations(tiny: Path) -> None:
+    """Tags as tokens make a conversation shorter; what fits then is measured before, too."""
+    model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+    case = next(iter(training_cases(1, seed=0)))
+    exam = DataExam([Conversation(case.messages(), case.tools)], progress=False)
+    exam.sit("before", model, tokenizer)
+    minifc.add_tokens(model, tokenizer, list(TAGS))
+    exam.sit("after", model, tokenizer)
+    assert all(0 < loss < 100 for loss in exam.losses.values())
 
 
 def test_a_folder_in_use_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

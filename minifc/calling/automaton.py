@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-from minifc.calling.number import CHARACTERS, MOST_DIGITS, can_become_number, complete_number, is_number
+from minifc.calling.number import CHARACTERS, LARGEST, MOST_DIGITS, can_become_number, complete_number, is_number
 from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
 from minifc.errors import SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
@@ -112,6 +112,7 @@ class InNumber:
             byte < 0x80
             and len(text) <= MOST_DIGITS
             and can_become_number(text, self.number.integer, self.number.within)
+            and (len(text) < MOST_DIGITS - 1 or abs(int(text)) <= LARGEST)
         ):
             yield (replace(self, text=text), rest)
 

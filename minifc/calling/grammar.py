@@ -247,9 +247,8 @@ def check_tools(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
         if name in schemas:
             raise SchemaError(f"there are two tools called {name}")
         if not described.get("parameters"):
-            raise SchemaError(
-                f"tool {name} has no schema; without arguments it is {{'type': 'object', 'properties': {{}}}}"
-            )
+            none = "{'type': 'object', 'additionalProperties': false}"
+            raise SchemaError(f"tool {name} has no schema; without arguments it is {none}")
         schema = read_schema(described["parameters"], f"tool {name}")
         if not isinstance(schema.target if isinstance(schema, Reference) else schema, Object):
             raise SchemaError(f"tool {name}: its parameters are not of type object")

@@ -62,12 +62,13 @@ class Tool:
         """JSON arguments as the function takes them. Raises CallError that says which one is wrong."""
         if found := fault(dict(given), self.checked):
             raise CallError(f"{self.name}: {found}")
-        hints = _hints(self.function)
-        return {name: _from_json(value, hints[name]) for name, value in given.items()}
+        return _made(self.function, given)
 
 
 def tool(function: Callable[..., Any]) -> Tool:
     """Make a tool of a function. Raises SchemaError for a parameter whose hint says no JSON type."""
+    if not hasattr(function, "__name__"):
+        raise SchemaError(f"{function!r}: has no name; a tool is made of a function, as `def` writes one")
     if inspect.iscoroutinefunction(function):
         raise SchemaError(f"tool {function.__name__}: is async; a tool is an ordinary function, run in its own process")
     hints, properties, required = _hints(function), {}, []
@@ -122,7 +123,7 @@ def _schema(hint: Any, where: str, inside: tuple[Any, ...] = ()) -> dict[str, An
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if hint in inside:
             raise SchemaError(f"{where}: {hint.__name__} contains itself, which a tool's parameter cannot")
-        kinds, fields = _hints(hint), dataclasses.fields(hint)
+        kinds, fields = _hints(hint), [f for f in dataclasses.fields(hint) if f.init]
         missing = dataclasses.MISSING
         return {
             "type": "object",
@@ -131,6 +132,12 @@ def _schema(hint: Any, where: str, inside: tuple[Any, ...] = ()) -> dict[str, An
             "additionalProperties": False,
         }
     raise SchemaError(f"{where}: {hint} is no JSON type; use str, int, float, bool, list, dict, Literal or a dataclass")
+
+
+def _made(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked JSON arguments as the function takes them. A dataclass's own code runs, and may raise anything."""
+    hints = _hints(function)
+    return {name: _from_json(value, hints[name]) for name, value in given.items()}
 
 
 def _from_json(value: Any, hint: Any) -> Any:
@@ -161,11 +168,10 @@ def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
     known = {tool.name: tool for tool in tools}
     if call.name not in known:
         return {"error": f"there is no tool {call.name}; there are {', '.join(known) or 'none'}"}
-    try:
-        arguments = known[call.name].arguments(call.arguments)
-    except CallError as error:
-        return {"error": str(error)}
-    text = _in_a_process(known[call.name].function, arguments, seconds)
+    asked = known[call.name]
+    if found := fault(dict(call.arguments), asked.checked):
+        return {"error": f"{call.name}: {found}"}
+    text = _in_a_process(asked.function, call.arguments, seconds)
     if len(text) > MOST_CHARACTERS:
         return f"{text[:MOST_CHARACTERS]} ... (cut; {len(text):,} characters in all)"
     return json.loads(text)
@@ -221,11 +227,11 @@ def _answer(pipe: Connection, function: Callable[..., Any] | tuple[str, str], ar
     sys.stdout = sys.stderr  # nor is what we had not yet written when the process began
     try:
         if isinstance(function, tuple):
-            called: Any = getattr(importlib.import_module(function[0]), function[1])
+            called = getattr(importlib.import_module(function[0]), function[1]).function
         else:
             called = function
         pipe.send_bytes(b"begun")
-        answer = _as_json(called(**arguments))
+        answer = _as_json(called(**_made(called, arguments)))
     except Exception as error:
         answer = write_json({"error": f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]})
     pipe.send_bytes(answer.encode(errors="replace"))

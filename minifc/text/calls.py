@@ -64,36 +64,45 @@ def write_json(value: Any) -> str:
 def write_call(call: Call, tool: dict[str, Any] | None = None) -> str:
     """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given.
 
-    Objects inside the arguments follow the schema too, except behind a `$ref`, where they keep their own order.
+    Objects inside the arguments follow the schema too, except behind a `$ref`, where they keep their own order. Where
+    the schema wants an integer, 1.0 is written 1.
     """
-    arguments = _in_order(call.arguments, (tool or {}).get("parameters"))
+    arguments = _as_listed(call.arguments, (tool or {}).get("parameters"))
     return write_json({"name": call.name, "arguments": arguments})
 
 
-def _in_order(value: Any, schema: Any) -> Any:
+def _as_listed(value: Any, schema: Any) -> Any:
     """The value with each object's keys in the order of its schema, and behind these the others in their own."""
     if not isinstance(schema, Mapping):
         return value
     if isinstance(options := schema.get("anyOf"), list):
         schema = next((option for option in options if _may_be(value, option)), {})
     if isinstance(value, list):
-        return [_in_order(item, schema.get("items")) for item in value]
+        return [_as_listed(item, schema.get("items")) for item in value]
     if not isinstance(value, dict):
-        return value
+        return int(value) if isinstance(value, float) and value.is_integer() and _is_of_integers(schema) else value
     listed = schema.get("properties")
     listed = listed if isinstance(listed, Mapping) else {}
     ordered = {key: value[key] for key in listed if key in value} | value
-    return {key: _in_order(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
+    return {key: _as_listed(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
 
 
 def _may_be(value: Any, option: Any) -> bool:
-    """Whether an option of anyOf has all keys of an object, or is for arrays where the value is one."""
+    """Whether an option of anyOf has all keys of an object, or is for arrays or for integers where the value is one."""
     if not isinstance(option, Mapping):
         return False
+    if isinstance(value, float):
+        return value.is_integer() and _is_of_integers(option)
     if isinstance(value, list):
         return option.get("type") == "array"
     listed = option.get("properties")
     return isinstance(value, dict) and isinstance(listed, Mapping) and value.keys() <= listed.keys()
+
+
+def _is_of_integers(schema: Mapping[str, Any]) -> bool:
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    return "integer" in kinds and "number" not in kinds
 
 
 def read_value(text: str) -> Any:
@@ -157,7 +166,10 @@ def rewrite_calls(text: str, tools: Mapping[str, dict[str, Any]]) -> str:
     def rewrite(match: re.Match[str]) -> str:
         written, end = match.groups()
         if written is None:
-            return match.group()
+            thought = match.group()
+            if TOOL_CALL in thought and not thought.endswith(END_THINK):
+                raise CallError(f"a call follows a {THINK} that is not closed by {END_THINK}")
+            return thought
         if not end:
             raise CallError(f"a call is not closed by {END_TOOL_CALL}")
         call = read_call(written)
@@ -169,7 +181,7 @@ def rewrite_calls(text: str, tools: Mapping[str, dict[str, Any]]) -> str:
 def tool_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
     """{"name", "description", "parameters"}, out of OpenAI's wrapper if it is in one. Raises CallError."""
     inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str) or not inner["name"]:
         raise CallError(f"a tool is an object with a name, not {str(tool)[:80]}")
     parameters = inner.get("parameters")
     if parameters is not None and not isinstance(parameters, Mapping):
@@ -193,7 +205,7 @@ def read_tools(text: str) -> list[dict[str, Any]]:
         try:
             values = read_value(block)
         except CallError:
-            values = [read_value(line) for line in block.splitlines() if line.strip()]
+            values = [read_value(line) for line in block.split("\n") if line.strip()]
         found += map(tool_schema, values if isinstance(values, list) else [values])
     return found
 

@@ -10,12 +10,13 @@ import re
 from collections.abc import Sequence
 
 from minifc.text.calls import TAGS
-from minifc.text.template import COURSE_THINK, ROLE_NAMES, SPEAKERS, TOOLS_INTRODUCTION, TURN_ENDS, Format
+from minifc.text.template import COURSE_THINK, FIELDS, ROLE_NAMES, SPEAKERS, TOOLS_INTRODUCTION, TURN_ENDS, Format
 
 _TEMPLATE = """
 {%- set speakers = SPEAKERS %}
 {%- set roles = ROLES %}
-{%- set ns = namespace(system=none, text='', written='') %}
+{%- set known = FIELDS %}
+{%- set ns = namespace(system=none, text='', written='', calls=[], results=0) %}
 {%- macro data(text) %}
     {%- for marker in MARKERS %}
         {%- if marker in text %}{{ raise_exception('content spells the control token ' ~ marker) }}{% endif %}
@@ -26,10 +27,15 @@ _TEMPLATE = """
     {%- set content = message.content %}
     {%- if content is string %}{{ data(content) }}
     {%- elif not content and (message.tool_calls or message.thinking or message.reasoning_content) %}
-    {%- elif content is sequence and content is not mapping and content and content[0].type == 'text' %}
+    {%- elif content is sequence and content is not mapping and content %}
+        {%- for part in content if part.type != 'text' %}{{ raise_exception('content is not text') }}{% endfor %}
         {{- data(content | map(attribute='text') | join) }}
     {%- else %}{{ raise_exception('content is not a string') }}
     {%- endif %}
+{%- endmacro %}
+{%- macro of_integers(schema) %}
+    {%- set kinds = [schema['type']] if schema['type'] is string else schema['type'] or [] %}
+    {{- 'yes' if 'integer' in kinds and 'number' not in kinds }}
 {%- endmacro %}
 {%- macro written(value, schema) %}
     {%- set it = namespace(schema=schema if schema is mapping else {}, keys=[], parts=[]) %}
@@ -43,6 +49,8 @@ _TEMPLATE = """
                     {%- set it.schema = option %}
                 {%- endif %}
             {%- elif value is sequence and value is not string and value is not mapping and option['type'] == 'array' %}
+                {%- set it.schema = option %}
+            {%- elif value is float and value == value | int and of_integers(option) %}
                 {%- set it.schema = option %}
             {%- endif %}
         {%- endfor %}
@@ -63,6 +71,7 @@ _TEMPLATE = """
             {%- set it.parts = it.parts + [written(item, it.schema['items'])] %}
         {%- endfor %}
         {{- '[' ~ (it.parts | join(', ')) ~ ']' }}
+    {%- elif value is float and value == value | int and of_integers(it.schema) %}{{ value | int }}
     {%- else %}{{ value | tojson }}
     {%- endif %}
 {%- endmacro %}
@@ -94,6 +103,24 @@ _TEMPLATE = """
 {%- for message in messages %}
     {%- if message.role not in speakers %}{{ raise_exception('unknown role ' ~ message.role) }}{% endif %}
     {%- set speaker = speakers[message.role] %}
+    {%- for field in message if field not in known and message[field] is not none %}
+        {{- raise_exception('unknown field ' ~ field) }}
+    {%- endfor %}
+    {%- if speaker != 'model' and (message.tool_calls or message.thinking or message.reasoning_content) %}
+        {{- raise_exception('only a model thinks and calls') }}
+    {%- endif %}
+    {%- if speaker != 'tool' or not message.tool_call_id %}
+        {%- set ns.calls = (message.tool_calls or []) | selectattr('id', 'string') | map(attribute='id') | list %}
+        {%- set ns.results = 0 %}
+        {%- if ns.calls | unique | list | length != (message.tool_calls or []) | length %}
+            {%- set ns.calls = [] %}
+        {%- endif %}
+    {%- elif ns.calls %}
+        {%- if message.tool_call_id != ns.calls[ns.results] %}
+            {{- raise_exception('results stand in the order of their calls') }}
+        {%- endif %}
+        {%- set ns.results = ns.results + 1 %}
+    {%- endif %}
     {%- if speaker == 'system' %}
         {%- if not loop.first %}{{ raise_exception('a system message can only come first') }}{% endif %}
         {%- set ns.system = content_of(message) ~ ('\\n\\n' ~ ns.system if ns.system is not none else '') %}
@@ -131,6 +158,7 @@ _TEMPLATE = """
         {{- '\\n' }}
     {%- endif %}
 {%- endfor %}
+{%- if ns.system is not none %}{{ raise_exception('no user message for the system message and tools') }}{% endif %}
 {%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
 """
 
@@ -141,6 +169,7 @@ def chat_template(format: Format, control: Sequence[str]) -> str:
     values = {
         "SPEAKERS": SPEAKERS,
         "ROLES": ROLE_NAMES[format],
+        "FIELDS": sorted(FIELDS),
         "MARKERS": markers,
         "INTRODUCTION": TOOLS_INTRODUCTION,
         "BETWEEN": COURSE_THINK if format == "course" else "\n\n",

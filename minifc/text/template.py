@@ -14,6 +14,7 @@ the same spelling inside somebody's content stays text. `verbatim` is for data s
 already hold tags as text, like the course's: there the tags, but never the turn markers, count.
 """
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,7 @@ COURSE_THINK = (
 )
 TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"
 _CALL_FIELDS = {"id", "type", "index", "function"}
-_FIELDS = {"role", "content", "thinking", "reasoning_content", "tool_calls", "tool_call_id", "name"}
+FIELDS = {"role", "content", "thinking", "reasoning_content", "tool_calls", "tool_call_id", "name"}
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,13 @@ def render(
     """Messages to ids and loss mask: exactly one `<bos>`, every model turn supervised up to its end.
 
     messages: {"role", "content"} and, in a model's turn, "thinking" (str) and "tool_calls"
-        (OpenAI's form or {"name", "arguments"}). A tool's content may be any JSON value.
+        (OpenAI's form or {"name", "arguments"}). A tool's content may be any JSON value. Results that name their
+        call, by "tool_call_id", are put in the order of the calls; "name" says what stands in the call already.
     tools: JSON schemas, {"name", "description", "parameters"} or wrapped as OpenAI does.
     add_generation_prompt: end with the opening of a model turn; with `think`, also with `<think>`.
 
-    Raises TemplateError naming the message for an unknown role, an unknown field, or a system
-    message that is not first, CallError for a malformed tool. Nothing is ever dropped silently.
+    Raises TemplateError naming the message for an unknown role, an unknown field, a system message that is not
+    first, or a result of no call, CallError for a malformed tool. Nothing else is ever dropped silently.
     """
     if format not in ROLE_NAMES:
         raise TemplateError(f"format {format!r} is not one of {', '.join(ROLE_NAMES)}")
@@ -181,10 +183,17 @@ def used_tags(
 
 
 def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
-    """Pairs of tags in verbatim text that are not ours, such as a misspelled <tool_reponse>."""
+    """Tags in verbatim text that are not ours: pairs of some, such as <tool_reponse>, and closings like </thnik> in
+    which one of ours is misspelled."""
     text = "\n".join(str(message.get("content")) for message in messages)
-    closing = Counter(re.findall(r"</([a-z_]+)>", text))
-    return Counter({f"<{name}>": n for name, n in closing.items() if f"<{name}>" in text and f"<{name}>" not in TAGS})
+    closing = Counter(tag for tag in re.findall(r"</[\w-]+>", text) if tag not in TAGS)
+    return Counter(
+        {
+            opened if opened in text else tag: count
+            for tag, count in closing.items()
+            if (opened := tag.replace("/", "")) in text or difflib.get_close_matches(tag.lower(), TAGS, 1, 0.75)
+        }
+    )
 
 
 def spelled_tags(messages: Sequence[Message]) -> Counter[str]:
@@ -222,13 +231,13 @@ def _turns(
     turns: list[tuple[str, _Pieces]] = []
     system: _Pieces | None = _tools_pieces(tools) if tools else None
     previous = ""
-    for number, message in enumerate(messages):
+    for number, message in enumerate(messages if verbatim is not None else _in_order_of_calls(messages)):
         where = f"message {number}"
         role = message.get("role")
         if not isinstance(role, str) or role not in SPEAKERS:
             raise TemplateError(f"{where}: unknown role {role!r}; known are {', '.join(SPEAKERS)}")
-        if unknown := sorted(set(message) - _FIELDS):
-            raise TemplateError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
+        if unknown := sorted(set(message) - FIELDS):
+            raise TemplateError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(FIELDS))}")
         speaker = SPEAKERS[role]
         try:
             pieces = _content(message, speaker, tools, verbatim)
@@ -253,6 +262,32 @@ def _turns(
     if system is not None:
         raise TemplateError("no user message to put the system message and the tools into")
     return turns
+
+
+def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
+    """The messages, with the results that follow a model's turn in the order of its calls.
+
+    Raises TemplateError for a result that names no call of that turn, or one that has its result already.
+    """
+    ordered: list[Message] = []
+    results: list[tuple[int, Message]] = []  # of the last turn: the number of its call, and the result
+    calls: list[str] = []
+    for number, message in enumerate(messages):
+        id_ = message.get("tool_call_id")
+        if SPEAKERS.get(str(message.get("role"))) != "tool" or id_ is None or not calls:
+            ordered += [result for _, result in sorted(results, key=lambda result: result[0])]
+            results = []
+            given = message.get("tool_calls")
+            given = given if isinstance(given, Sequence) else []
+            calls = [call["id"] for call in given if isinstance(call, Mapping) and isinstance(call.get("id"), str)]
+            calls = calls if len(set(calls)) == len(given) else []  # without ids of their own they go by their order
+            ordered.append(message)
+        elif id_ not in calls or calls.index(id_) in dict(results):
+            which = "a call that has its result already" if id_ in calls else "no call of the turn before it"
+            raise TemplateError(f"message {number}: tool_call_id {id_!r} is of {which}")
+        else:
+            results.append((calls.index(id_), message))
+    return ordered + [result for _, result in sorted(results, key=lambda result: result[0])]
 
 
 def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbatim: Sequence[str] | None) -> _Pieces:

@@ -28,6 +28,7 @@ ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 _UNUSED = re.compile(r"<unused\d+>")
+_TAG = re.compile(r"</?\w+>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -51,16 +52,27 @@ class _JsonBackend:
         try:
             self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             added = self.data.get("added_tokens", [])
+            self.pieces: dict[str, int] = self.data["model"]["vocab"]
             self.control = {
                 token["content"]: token["id"]
                 for token in added
-                if token["special"] or _CONTROL.fullmatch(token["content"])
+                if token["special"]
+                or _CONTROL.fullmatch(token["content"])
+                # A tag that was appended to the vocabulary, which transformers' add_tokens does without that flag.
+                or (_TAG.fullmatch(token["content"]) and token["content"] not in self.pieces)
             }
             plain = [token for token in added if token["content"] not in self.control]
-            # No post-processor: it would put a <bos> in front of every piece of text.
-            text_only = self.data | {"added_tokens": plain, "post_processor": None, "truncation": None, "padding": None}
+            # No post-processor: it would put a <bos> in front of every piece of text. And all tokens stand in the
+            # vocabulary, where text does not find them: the library would number those it is given anew.
+            ids = {token["content"]: token["id"] for token in added}
+            text_only = self.data | {
+                "model": self.data["model"] | {"vocab": self.pieces | ids},
+                "added_tokens": plain,
+                "post_processor": None,
+                "truncation": None,
+                "padding": None,
+            }
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(text_only))
-            self.pieces: dict[str, int] = self.data["model"]["vocab"]
             self.size = 1 + max([*self.pieces.values(), *(token["id"] for token in added)])
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
@@ -330,6 +342,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         if (path := folder / name).is_file():
             added = read_added_tokens(folder)
             settings = read_json(folder / SETTINGS, TokenizerError) if (folder / SETTINGS).is_file() else None
+            if not isinstance(settings, dict | None):
+                raise TokenizerError(f"{folder / SETTINGS}: holds a JSON {type(settings).__name__}, not an object")
             try:
                 return Tokenizer(backend(path), added, settings)
             except TokenizerError as error:

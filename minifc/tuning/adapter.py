@@ -8,7 +8,6 @@ tokenizer files              with the new tokens, so that the folder stands on i
 
 import hashlib
 import json
-import math
 import re
 import sys
 from collections import Counter
@@ -201,6 +200,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     for field, kinds in _KINDS.items():
         if not isinstance(config.get(field), kinds):
             raise CheckpointError(f"{path}: {field} is {config.get(field)!r}, not a {kinds[0].__name__}")
+    targets = config["target_modules"]
+    if not isinstance(targets, str) and not all(isinstance(name, str) for name in targets):
+        raise CheckpointError(f"{path}: target_modules is {targets!r}, not a list of names")
     if not 0 <= config["lora_dropout"] <= 1:
         raise CheckpointError(f"{path}: lora_dropout is {config['lora_dropout']!r}, not between 0 and 1")
     for field in ("rank_pattern", "alpha_pattern"):
@@ -212,7 +214,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name, which minifc matches")
         number = "r" if field == "rank_pattern" else "lora_alpha"
         for value in (config[number], *patterns.values()):
-            if isinstance(value, bool) or not math.isfinite(value) or (number == "r" and value < 1):
+            if isinstance(value, bool) or not abs(value) < 1e9 or (number == "r" and value < 1):
                 raise CheckpointError(f"{path}: {number} or {field} is {value!r}, which is none of LoRA's")
     for field, value in config.items():
         if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):

@@ -79,7 +79,14 @@ def _read_parquet(path: Path) -> list[Any]:
         rows: list[Any] = read_table(path).to_pylist()
     except (ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({error})") from None
-    return rows
+    return [_without_nulls(row) for row in rows]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the fields that have no value: in a table, a row's objects have the fields of all other rows' too."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _read_json(path: Path) -> list[Any]:
@@ -194,7 +201,7 @@ def audit(conversations: Sequence[Conversation], format: Format, tokens: Sequenc
                 unknown += unknown_tags(conversation.messages)
             else:
                 spelled += spelled_tags(conversation.messages)
-        except TemplateError as error:
+        except (CallError, TemplateError) as error:
             raise DataError(f"{conversation.source}: {error}") from None
     return Audit(Counter({tag: tags[tag] for tag in counted if tags[tag]}), unknown, spelled)
 
@@ -226,7 +233,7 @@ def make_examples(
             rendered = render(
                 conversation.messages, tokenizer, conversation.tools, format, verbatim=conversation.verbatim
             )
-        except (TemplateError, TokenizerError) as error:
+        except (CallError, TemplateError, TokenizerError) as error:
             raise DataError(f"{conversation.source}: {error}") from None
         if not any(rendered.mask):
             raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")

@@ -36,7 +36,7 @@ class LoopConfig:
     """How to train. An optimiser step sees `accumulation` batches of `rows` rows of `length` tokens."""
 
     epochs: int = option(1, "passes over the data")
-    max_steps: int = option(0, "stop after this many optimiser steps; 0 is all of the epochs")
+    max_steps: int = option(0, "optimiser steps, however many epochs they are; 0 is --epochs")
     rows: int = option(8, "rows in a batch")
     length: int = option(512, "tokens in a row, filled with whole conversations")
     accumulation: int = option(1, "batches in an optimiser step")
@@ -59,6 +59,7 @@ class LoopConfig:
         for name in ("learning_rate", "max_grad_norm"):
             require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "must be above 0")
         require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "must be between 0 and 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, and less than 2^63")
 
 
 Log = Callable[[dict[str, Any]], None]
@@ -96,13 +97,13 @@ def train(
     if config.compile:
         hidden = torch.compile(hidden, dynamic=False)
 
-    first = 0
+    first = tokens_before = 0
     if checkpoints is not None and (latest := latest_checkpoint(checkpoints)):
-        first = _restore(latest, trainable, optimizers, scaler, config)
+        first, tokens_before = _restore(latest, trainable, optimizers, scaler, config)
     bar = tqdm(total=steps, initial=first, unit="step", disable=not progress, dynamic_ncols=True)
     model.train()
     started = time.perf_counter()
-    tokens_seen = 0
+    tokens_seen = tokens_before
     for step, batches in enumerate(_steps(examples, config)):
         if step >= steps:
             break
@@ -137,9 +138,10 @@ def train(
         scaler.update()
 
         tokens_seen += sum(int((batch.documents >= 0).sum()) for batch in batches)
-        speed = tokens_seen / (time.perf_counter() - started)
-        record: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate, "gradient_norm": float(norm)}
-        record |= {"row_gradients": rows[0]} if rows else {}
+        speed = (tokens_seen - tokens_before) / (time.perf_counter() - started)
+        record: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
+        if math.isfinite(norm):  # else the step was skipped
+            record |= {"gradient_norm": float(norm)} | ({"row_gradients": rows[0]} if rows else {})
         log(record | {"supervised": supervised, "tokens": tokens_seen, "tokens_per_second": round(speed, 1)})
         bar.update()
         bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
@@ -147,7 +149,7 @@ def train(
         if evaluation and (done or (config.eval_every and (step + 1) % config.eval_every == 0)):
             log({"step": step + 1, "eval_loss": evaluate_loss(model, evaluation, config)})
         if checkpoints is not None and not done and config.save_every and (step + 1) % config.save_every == 0:
-            _save(checkpoints, step + 1, trainable, optimizers, scaler, config)
+            _save(checkpoints, step + 1, tokens_seen, trainable, optimizers, scaler, config)
     bar.close()
     model.eval()
 
@@ -233,6 +235,7 @@ def latest_step(folder: Path) -> int:
 def _save(
     folder: Path,
     step: int,
+    tokens: int,
     trainable: dict[str, nn.Parameter],
     optimizers: Optimizers,
     scaler: torch.amp.GradScaler,
@@ -251,7 +254,10 @@ def _save(
     with whole_folder(folder / f"step-{step:06}") as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
         (temporary / "state.json").write_text(
-            json.dumps({"step": step, "config": _comparable(config), "scaler": scaler.state_dict()}, indent=1)
+            json.dumps(
+                {"step": step, "tokens": tokens, "config": _comparable(config), "scaler": scaler.state_dict()},
+                indent=1,
+            )
         )
     if before is not None:
         shutil.rmtree(before)
@@ -263,9 +269,10 @@ def _restore(
     optimizers: Optimizers,
     scaler: torch.amp.GradScaler,
     config: LoopConfig,
-) -> int:
+) -> tuple[int, int]:
+    """The steps and the tokens that were taken before; everything else is put back where it was."""
     state = read_json(folder / "state.json", CheckpointError)
-    if not isinstance(state, dict) or {"step", "config", "scaler"} - set(state):
+    if not isinstance(state, dict) or {"step", "tokens", "config", "scaler"} - set(state):
         raise CheckpointError(f"{folder / 'state.json'}: not a state that minifc saved; begin the run again")
     before, now = state["config"], _comparable(config)
     if changed := [name for name in now if now[name] != before.get(name)]:
@@ -295,7 +302,7 @@ def _restore(
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
-    return int(state["step"])
+    return int(state["step"]), int(state["tokens"])
 
 
 def _comparable(config: LoopConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minifc.errors import OptionError
+from minifc.errors import OptionError, TrainingError
 from minifc.gemma.model import Vocabulary
 from minifc.options import option, require
 
@@ -111,7 +111,11 @@ class LoraLinear(LoraPair):
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         y: Tensor = self.base(x)
-        return y if self._unmerged is not None else y + self.change(x)
+        if self._unmerged is None:
+            return y + self.change(x)
+        if self.training:
+            raise TrainingError("LoRA is merged into the weights and cannot learn; call unmerge_lora first")
+        return y
 
     def merge(self) -> None:
         """Add the change to the base weight."""
@@ -131,7 +135,8 @@ class LoraLinear(LoraPair):
         """Back to the base weight, bit for bit."""
         if self._unmerged is not None:
             assert isinstance(self.base, nn.Linear)
-            self.base.weight.data, self._unmerged = self._unmerged, None
+            # The model may have been moved or converted in between.
+            self.base.weight.data, self._unmerged = self._unmerged.to(self.base.weight.data), None
 
 
 class LoraEmbedding(Lora):

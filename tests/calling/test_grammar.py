@@ -12,6 +12,7 @@ from random_schemas import NAMES, Judge, random_tool, write
 
 from minifc.calling import grammar as grammar_module
 from minifc.calling.grammar import Grammar
+from minifc.calling.schema import fault, read_schema
 from minifc.errors import CallError, MinifcError, SchemaError, TokenizerError
 from minifc.text.calls import MAX_DEPTH, TAGS, Call, parse_calls, write_call
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -401,12 +402,26 @@ def test_a_schema_that_cannot_be_followed_is_refused(tiny_tokenizer: Tokenizer, 
         ([{"name": "f", "parameters": {}}], "tool f has no schema"),
         ([{"name": "f", "parameters": {"type": "string"}}], "not of type object"),
         ([{"parameters": {"type": "object"}}], "an object with a name"),
+        ([{"name": "", "parameters": {"type": "object"}}], "an object with a name"),
         ([], "at least one tool"),
     ],
 )
 def test_a_tool_that_cannot_be_registered_is_refused(tiny_tokenizer: Tokenizer, tools: Any, why: str) -> None:
     with pytest.raises(SchemaError, match=why):
         Grammar(tools, tiny_tokenizer)
+
+
+@pytest.mark.parametrize(("number", "fits"), [(10**308, True), (-(10**308), True), (10**309 - 1, False)])
+def test_an_integer_is_one_that_a_double_can_be(tiny_tokenizer: Tokenizer, number: int, fits: bool) -> None:
+    """Or else the tool would refuse what the grammar let through."""
+    schema = one({"type": "integer"})
+    assert (fault({"v": number}, read_schema(schema, "t")) is None) == fits
+    grammar = Grammar([{"name": "f", "parameters": schema}], tiny_tokenizer)
+    ids = [tiny_tokenizer.control["<tool_call>"]]
+    ids += tiny_tokenizer.encode(f'\n{{"name": "f", "arguments": {{"v": {number}')
+    for id_ in ids[:-1]:  # the last digit, and all before it
+        grammar.advance(id_)
+    assert bool(grammar.allowed()[ids[-1]]) == fits
 
 
 @pytest.mark.parametrize(

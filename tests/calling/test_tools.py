@@ -1,6 +1,7 @@
 """Python functions as tools: the schema, the check of arguments, and a run that cannot hurt the conversation."""
 
 import datetime
+import functools
 import json
 import os
 import subprocess
@@ -180,6 +181,36 @@ def test_a_list_of_anything() -> None:
 
     assert tool(count).schema["parameters"]["properties"] == {"some": {"type": "array"}, "more": {"type": "object"}}
     assert run([tool(count)], Call("count", {"some": [1], "more": {"a": 1}})) == 2
+
+
+@dataclass
+class Span:
+    low: int
+    high: int
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        self.size = self.high - self.low
+
+
+@tool
+def measure(span: Span) -> int:
+    """Say how long a span is."""
+    return span.size
+
+
+def test_a_dataclass_s_own_checks_are_an_answer_too() -> None:
+    assert list(measure.schema["parameters"]["properties"]["span"]["properties"]) == ["low", "high"]
+    assert run([measure], Call("measure", {"span": {"low": 2, "high": 5}})) == 3
+    wrong = Call("measure", {"span": {"low": 5, "high": 2}})
+    assert run([measure], wrong) == {"error": "ValueError: low is above high"}
+
+
+def test_what_has_no_name_is_no_tool() -> None:
+    with pytest.raises(SchemaError, match="has no name"):
+        tool(functools.partial(examples.convert_amount.function, unit="km"))
 
 
 # --- running -----------------------------------------------------------------------------------------------------

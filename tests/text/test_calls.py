@@ -98,6 +98,25 @@ def test_a_schema_without_parameters_orders_nothing(tool: dict[str, Any]) -> Non
     assert write_call(Call("f", {"b": 1, "a": 2}), tool) == '{"name": "f", "arguments": {"b": 1, "a": 2}}'
 
 
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ({"type": "integer"}, "3"),
+        ({"type": ["null", "integer"]}, "3"),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "3"),
+        ({"type": "number"}, "3.0"),
+        ({"type": ["integer", "number"]}, "3.0"),
+        ({}, "3.0"),
+    ],
+    ids=str,
+)
+def test_where_an_integer_is_wanted_one_is_written(kind: dict[str, Any], written: str) -> None:
+    """A table of floats has 3.0 for 3, and a grammar of integers lets no fraction through."""
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"n": kind}}}
+    assert write_call(Call("f", {"n": 3.0}), tool) == f'{{"name": "f", "arguments": {{"n": {written}}}}}'
+    assert write_call(Call("f", {"n": 3.5}), tool) == '{"name": "f", "arguments": {"n": 3.5}}'
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), {1, 2}, b"bytes", object(), {(1, 2): 3}])
 def test_what_is_no_json_is_not_written(value: Any) -> None:
     with pytest.raises(CallError, match="not a JSON value"):
@@ -487,7 +506,14 @@ def test_a_turn_without_calls_stays(turn: str) -> None:
     assert rewrite_calls(turn, {}) == turn
 
 
-@pytest.mark.parametrize("turn", ["<tool_call>{'name': 'add'}", "<tool_call>\n{'name': \n</tool_call>"])
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "<tool_call>{'name': 'add'}",
+        "<tool_call>\n{'name': \n</tool_call>",
+        "<think>Add.</thnik><tool_call>{'name': 'add'}</tool_call>",  # all of it would be a thought
+    ],
+)
 def test_a_call_that_cannot_be_read_is_not_rewritten(turn: str) -> None:
     with pytest.raises(CallError):
         rewrite_calls(turn, {})
@@ -512,6 +538,8 @@ def test_tools_in_a_text() -> None:
     assert read_tools(f"Within <tools></tools> tags: {listed}") == [ADD]
     assert read_tools(lines) == [ADD, ADD]
     assert read_tools("none") == []
+    described = write_json(ADD | {"description": "two\u2028lines"})
+    assert len(read_tools(f"<tools>\n{described}\n{json.dumps(ADD)}\n</tools>")) == 2  # only a line break ends a line
     unlike_a_schema = "<tools>{'name': 'f', 'parameters': 'x'}</tools>"
     for bad in ("<tools>[1]</tools>", "<tools>{'name': }</tools>", "<tools>{}</tools>", unlike_a_schema):
         with pytest.raises(CallError):

@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import minifc
+from minifc.errors import TemplateError
 from minifc.text.calls import TAGS
 from minifc.text.jinja import chat_template
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 FORMATS = ("gemma", "course")
+
+
+def answered(*results: tuple[str, str]) -> list[dict[str, Any]]:
+    """Two calls, and results as (id of the call, content)."""
+    calls = [
+        {"id": id_, "function": {"name": "f", "arguments": {"city": c}}} for id_, c in (("1", "Rome"), ("2", "Oslo"))
+    ]
+    messages = [{"role": "user", "content": "How warm?"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    return [*messages, *({"role": "tool", "tool_call_id": id_, "content": content} for id_, content in results)]
 
 
 def with_template(tokenizer: Tokenizer, folder: Path, format: Any) -> Any:
@@ -58,12 +68,17 @@ plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 texts = st.lists(plain | nearly, max_size=4).map("".join).filter(spells_nothing)
 names = st.from_regex(r"[a-c_]{1,2}", fullmatch=True)  # few, so that calls often have what schemas list
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-9, 9).map(float)
+    | texts,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names | texts, inner, max_size=3),
     max_leaves=4,
 )
 schemas = st.recursive(
-    st.just({"type": "string"}) | st.just(True),
+    st.sampled_from([{"type": "string"}, {"type": "integer"}, {"type": ["null", "integer"]}, {"type": "number"}, True]),
     lambda inner: (
         st.builds(lambda listed: {"type": "object", "properties": listed}, st.dictionaries(names, inner, max_size=3))
         | st.builds(lambda items: {"type": "array", "items": items}, inner)
@@ -110,6 +125,34 @@ def test_ids_and_mask_are_ours(pair: Any, format: Any, messages: Any, schemas: A
     assert theirs[format].decode(given["input_ids"]) == ours.decode(rendered.ids)
     assert given["input_ids"] == rendered.ids
     assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "user", "content": [{"type": "text", "text": "See:"}, {"type": "image"}]}],
+        [{"role": "user", "content": "Hi.", "thinking": "Hm."}],
+        [{"role": "user", "content": "Hi.", "tool_calls": [{"name": "f", "arguments": {}}]}],
+        [{"role": "user", "content": "Hi."}, {"role": "model", "content": "", "function_call": {"name": "f"}}],
+        [{"role": "system", "content": "Be brief."}],
+        answered(("3", "30")),
+        answered(("1", "30"), ("1", "-5")),
+    ],
+)
+def test_nothing_is_dropped_silently(pair: Any, messages: Any) -> None:
+    with pytest.raises(TemplateError):
+        minifc.render(messages, pair.ours, format="gemma")
+    with pytest.raises(jinja2.TemplateError):
+        pair.theirs["gemma"].apply_chat_template(messages)
+
+
+def test_results_in_another_order_are_refused(pair: Any) -> None:
+    """Jinja cannot sort them as render does."""
+    ordered, mixed = answered(("1", "30"), ("2", "-5")), answered(("2", "-5"), ("1", "30"))
+    ids = pair.theirs["gemma"].apply_chat_template(ordered, return_dict=True)["input_ids"]
+    assert ids == minifc.render(mixed, pair.ours, format="gemma").ids
+    with pytest.raises(jinja2.TemplateError, match="in the order of their calls"):
+        pair.theirs["gemma"].apply_chat_template(mixed)
 
 
 @pytest.mark.parametrize("token", ["<END>", "ROLES", "<|MARKERS|>", "{{ END }}"])

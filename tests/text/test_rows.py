@@ -10,7 +10,7 @@ import pytest
 
 from minifc.errors import DataError
 from minifc.text.calls import Call, parse_calls, read_call
-from minifc.text.template import render
+from minifc.text.template import message_calls, render
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.data import (
     Conversation,
@@ -294,6 +294,33 @@ def test_audit_names_a_misspelled_tag(file: Path) -> None:
     found = audit(read_conversations(write(file, {"conversations": messages})), "course")
     assert found.unknown == Counter({"<tool_reponse>": 1})
     assert found.tags == Counter()
+
+
+def test_audit_names_misspelled_closings(file: Path) -> None:
+    """After </thnik> the rest of the turn would count as thought."""
+    text = "<think>a</thnik> <b>x</b> <Tool_Call>{}</Tool_Call> <tool-call>{}</tool-call> </div>"
+    rows = read_conversations(write(file, {"conversations": [USER, {"role": "model", "content": text}]}))
+    assert set(audit(rows, "course").unknown) == {"</thnik>", "<b>", "<Tool_Call>", "<tool-call>"}
+
+
+def test_a_table_s_empty_fields_are_no_arguments(tmp_path: Path) -> None:
+    """In a table a row's objects have the fields of all other rows' too, as nulls."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").Table
+
+    def row(name: str, key: str, value: Any) -> dict[str, Any]:
+        schema = {"type": "object", "properties": {key: {"type": "string"}}}
+        call = {"function": {"name": name, "arguments": {key: value}}}
+        return {
+            "messages": [USER, {"role": "assistant", "content": None, "tool_calls": [call]}],
+            "tools": [{"name": name, "parameters": schema}],
+        }
+
+    given = [row("weather", "city", "Rome"), row("pay", "amount", "3")]
+    parquet.write_table(table.from_pylist(given), tmp_path / "rows.parquet")
+    for found, right in zip(read_conversations(tmp_path / "rows.parquet"), given, strict=True):
+        assert list(found.tools) == right["tools"]
+        assert message_calls(found.messages[1]) == message_calls(right["messages"][1])
 
 
 def test_audit_counts_tokens_it_is_asked_about(file: Path) -> None:

@@ -418,6 +418,33 @@ def test_openais_wrappers_mean_the_same(tagged_tiny: Tokenizer) -> None:
     assert render(messages, tagged_tiny, tools=tools, format="gemma").text == STRUCTURED_GEMMA
 
 
+def answered(*results: tuple[str, str]) -> list[dict[str, Any]]:
+    """Two calls, and results as (id of the call, content)."""
+    calls = [openai("f", {"city": city}) | {"id": id_} for id_, city in (("1", "Rome"), ("2", "Oslo"))]
+    messages = [{"role": "user", "content": "How warm?"}, {"role": "assistant", "tool_calls": calls}]
+    return [*messages, *({"role": "tool", "tool_call_id": id_, "content": content} for id_, content in results)]
+
+
+def test_results_stand_in_the_order_of_their_calls(tagged_tiny: Tokenizer) -> None:
+    """Who reads them has no ids to go by."""
+    mixed = render(answered(("2", "-5"), ("1", "30")), tagged_tiny, format="gemma")
+    assert mixed == render(answered(("1", "30"), ("2", "-5")), tagged_tiny, format="gemma")
+    assert mixed.text.index("30") < mixed.text.index("-5")
+    sloppy = answered(("1", "30"), ("2", "-5"))
+    for call in sloppy[1]["tool_calls"]:
+        call["id"] = "1"  # without ids of their own they go by their order
+    assert render(sloppy, tagged_tiny, format="gemma") == mixed
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [("3", "message 3: tool_call_id '3' is of no call"), ("1", "message 3: tool_call_id '1' is of a call that has")],
+)
+def test_a_result_of_no_call_is_refused(tagged_tiny: Tokenizer, second: str, why: str) -> None:
+    with pytest.raises(TemplateError, match=why):
+        render(answered(("1", "30"), (second, "-5")), tagged_tiny, format="gemma")
+
+
 def test_message_calls() -> None:
     message = {"role": "assistant", "tool_calls": [openai("f", '{"a": [1]}'), {"name": "g", "arguments": {"b": None}}]}
     assert message_calls(message) == [Call("f", {"a": [1]}), Call("g", {"b": None})]

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+import minifc
 from minifc.errors import TokenizerError
 from minifc.text.calls import TAGS
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -465,3 +467,36 @@ def test_what_each_id_writes_is_what_it_decodes_to(official_json: Tokenizer, off
         for id_ in [*range(108, 217), *range(473, tokenizer.size, 97)]:
             assert written[id_].decode() == tokenizer.decode([id_])
     assert official_json.written() == official_model.written()
+
+
+def test_a_tag_that_was_appended_without_a_flag_is_a_control_token(tiny: Path, tmp_path: Path) -> None:
+    """As transformers' add_tokens writes it. A word that somebody appended stays text."""
+    data = json.loads((tiny / "tokenizer.json").read_text(encoding="utf-8"))
+    size = len(data["model"]["vocab"])
+    for number, name in enumerate(("<tool_call>", "</tool_call>", "blockchain")):
+        data["added_tokens"].append(data["added_tokens"][0] | {"id": size + number, "content": name, "special": False})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.control["<tool_call>"] == size
+    assert tokenizer.encode("<tool_call>", control_tokens=True) == [size]
+    assert size not in tokenizer.encode("say <tool_call>")
+    assert tokenizer.encode("blockchain") == [size + 2]
+
+
+def test_of_two_tokenizers_saved_into_a_folder_the_last_is_there(tiny: Path, tmp_path: Path) -> None:
+    model, tokenizer = minifc.load_model(tiny), load_tokenizer(tiny)
+    minifc.add_tokens(model, tokenizer, ["<think>"])
+    minifc.merge(model)
+    minifc.save_model(model, tokenizer, tmp_path / "model")
+    assert load_tokenizer(tmp_path / "model").size == load_tokenizer(tiny).size + 1
+    minifc.save_model(minifc.load_model(tiny), load_tokenizer(tiny), tmp_path / "model")
+    assert load_tokenizer(tmp_path / "model").size == load_tokenizer(tiny).size
+    minifc.save_model(minifc.load_model(tiny), None, tmp_path / "model")  # weights alone leave it where it is
+    assert load_tokenizer(tmp_path / "model").size == load_tokenizer(tiny).size
+
+
+def test_settings_that_are_no_object_are_named(small_json_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(small_json_folder, tmp_path / "copy")
+    (folder / "tokenizer_config.json").write_text("[1]")
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json: holds a JSON list"):
+        load_tokenizer(folder)

@@ -18,7 +18,7 @@ from minifc.gemma.model import Attention, Gemma
 from minifc.tuning import loop as loop_module
 from minifc.tuning.data import IGNORED, Example
 from minifc.tuning.loop import LoopConfig, adamw, count_steps, evaluate_loss, latest_checkpoint, schedule, train
-from minifc.tuning.lora import add_lora
+from minifc.tuning.lora import add_lora, merge_lora
 from minifc.tuning.vocab import extend
 
 Make = Callable[..., list[Example]]
@@ -530,6 +530,21 @@ def test_a_run_in_fp16_resumes_bit_for_bit(fresh: Fresh, make_examples: Make, tm
     model = prepare(fresh().half())
     run(model, examples, HALF, checkpoints=tmp_path / "states")
     assert same(trained(model), trained(whole))
+
+
+def test_a_step_that_fp16_leaves_out_has_no_gradient_in_the_record(fresh: Fresh, make_examples: Make) -> None:
+    records = run(prepare(fresh().half()), make_examples([12] * 8, [1] * 8), HALF)
+    assert "gradient_norm" not in records[0]
+    assert "row_gradients" not in records[0]
+    assert all(math.isfinite(record["gradient_norm"]) for record in records[2:])
+    json.dumps(records, allow_nan=False)
+
+
+def test_a_merged_model_does_not_learn(model: Gemma, examples: list[Example]) -> None:
+    prepare(model)
+    merge_lora(model)
+    with pytest.raises(TrainingError, match="unmerge_lora first"):
+        run(model, examples, LoopConfig(rows=2, length=12))
 
 
 def test_a_state_can_be_saved_before_the_first_step_counts(fresh: Fresh, make_examples: Make, tmp_path: Path) -> None:

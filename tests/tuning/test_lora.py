@@ -198,6 +198,14 @@ def test_unmerging_is_bit_exact(tuned: Gemma, ids: Tensor) -> None:
     assert torch.equal(tuned(ids), logits)
 
 
+def test_unmerging_follows_a_model_that_was_converted(tuned: Gemma) -> None:
+    before = {name: layer.base.weight.bfloat16() for name, layer in lora_layers(tuned)}
+    merge_lora(tuned)
+    tuned.bfloat16()
+    unmerge_lora(tuned)
+    assert all(torch.equal(layer.base.weight, before[name]) for name, layer in lora_layers(tuned))
+
+
 def test_merging_twice_adds_once_and_unmerging_unmerged_does_nothing(tuned: Gemma) -> None:
     before = weights(tuned)
     unmerge_lora(tuned)
