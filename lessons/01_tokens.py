@@ -91,8 +91,9 @@ print(cut('find_song {"singer": "Nina", "year": 1958}'))
 # %% [markdown]
 # ## A floor to stand on
 #
-# There are more characters than pieces. One that is not in the vocabulary is written as the bytes that it has in UTF-8,
-# and all 256 bytes have a piece, `<0x00>` to `<0xFF>`. That is called **byte fallback**: any string has ids.
+# No vocabulary has every character. One that is not in it is written as the bytes that it has in UTF-8, and every byte
+# has a piece, `<0x00>` to `<0xFF>` (in Gemma's file the one of a tab is spelled as a tab). That is called **byte
+# fallback**: any string has ids.
 
 
 # %%

@@ -44,14 +44,22 @@ answer = tokenizer.encode("The singer is Nina Zorbel.")  # this is what it write
 ids = ids + answer
 T = len(ids)
 pieces = [tokenizer.decode([id_]) for id_ in ids]
-given = {}  # layer -> [T, E]
-hooks = [
-    block.self_attn.register_forward_pre_hook(lambda _, inputs, layer=layer: given.update({layer: inputs[0][0]}))
-    for layer, block in enumerate(model.model.layers)
-]
-model(torch.tensor([ids]))
-for hook in hooks:
-    hook.remove()
+
+
+def given_to_attention() -> list[torch.Tensor]:
+    """What the attention of each layer is given as the model reads the text, [T, E] each."""
+    caught: list[torch.Tensor] = []
+    hooks = [
+        block.self_attn.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0][0]))
+        for block in model.model.layers
+    ]
+    model(torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    return caught
+
+
+given = given_to_attention()
 LAYER, HEAD = (2, 2) if EMBEDDED else (0, 0)
 x = given[LAYER]
 print(f"{T} tokens, {x.shape[1]} numbers each")
@@ -162,11 +170,10 @@ print(f"{scores.max():.1f}")
 # %% [markdown]
 # ## The soft-cap
 #
-# Scaled or not, a trained head can become very sure of itself. Score differences in the tens make the softmax a switch,
-# and a switch does not learn: where every weight is exactly 0 or 1, a small change of the scores changes nothing, and
-# no correction gets through. Gemma-2 therefore bends all scores smoothly into the range between -50 and 50 ([Gemma
-# team 2024](https://arxiv.org/abs/2408.00118)): $50 \tanh(s / 50)$. Small scores pass almost unchanged, and large ones
-# grow ever more slowly.
+# Scaled or not, a trained head can become very sure of itself, and nothing bounds its scores: they may grow until one
+# key silences all others for good. Gemma-2 bends all scores smoothly into the range between -50 and 50 ([Gemma team
+# 2024](https://arxiv.org/abs/2408.00118)): $50 \tanh(s / 50)$. Small scores pass almost unchanged, and large ones grow
+# ever more slowly. Differences in the tens, and with them a clear choice, remain possible; what ends is the race.
 
 # %%
 cap = config.attn_logit_softcapping or 50.0
@@ -185,7 +192,7 @@ show(
     figure,
     "03-soft-cap",
     alt="An S-shaped curve: along the diagonal near zero, then bending towards 50 on the right and -50 on the left. "
-    "The scores of our token lie on it, many of them on the left, where it is nearly flat.",
+    "The scores of our token lie on it, many of them on the left, where it bends.",
 )
 print("5 becomes", round(cap * math.tanh(5 / cap), 2), "and 500 becomes", round(cap * math.tanh(500 / cap), 2))
 
@@ -220,9 +227,9 @@ assert (loud > 0.01).sum(-1).min() > 2  # several keys share
 # ## Who may be seen
 #
 # A model that predicts the next token must not see it. So a token looks at itself and at what came before, and at
-# nothing later. That is true on all layers. On every second layer, the **sliding** ones, it also looks back only a
-# short way: its **window** $W$ holds itself and the $W - 1$ tokens before it. The others are called **full**. What is
-# further back than the window can still be reached, through the full layers.
+# nothing later. That is true on all layers. On every second layer, called **sliding**, it looks back only a short way:
+# its **window** $W$ holds itself and the $W - 1$ tokens before it. The others are called **full**. What is further back
+# than the window can still be reached, through the full layers.
 
 # %%
 print(
@@ -289,8 +296,20 @@ assert reached[1] == list(range(19, -1, -1))
 # ## Order
 #
 # What if nothing were turned? Then the last token would see the others as the contents of a bag: its scores depend on
-# what they are, and a mixture has no order. The turning gives the bag an order. In the first of our two layers,
-# exchange two pieces of the past, both within the window:
+# what they are, and a mixture has no order. We give the attention of the first of our two layers angles of zero, and
+# exchange two of the vectors that it reads, both within the window:
+
+# %%
+unturned = (torch.ones(1, 1, 20, D), torch.zeros(1, 1, 20, D))  # the cosines and sines of no turn at all
+read = given[0][:20]
+mixed = read[[*range(14), 17, 15, 16, 14, 18, 19]]
+near = visible(torch.arange(20)[None], torch.arange(20)[None], W)
+bag, shaken = (two.model.layers[0].self_attn(vectors[None], unturned, near, None)[0, -1] for vectors in (read, mixed))
+print(f"nothing turned: the last token's result moves by {(bag - shaken).abs().max():.0e}")
+assert torch.allclose(bag, shaken, atol=1e-4)
+
+# %% [markdown]
+# The turning gives the bag an order. The same exchange in the layer as it is, of the two pieces themselves:
 
 # %%
 first, second = text[-6], text[-3]
@@ -401,6 +420,20 @@ if EMBEDDED:
     print("about to write, looking at:", hits)
     assert all(written == source for written, source in hits)
     assert int(copying[T - 9].argmax()) < 30  # it looks at the record, and not at the question or the answer
+
+# %% [markdown]
+# Do the two belong together? Take out what that head of layer 2 brings home, and see where the other one looks now:
+
+# %%
+if EMBEDDED:
+    brought = model.model.layers[2].self_attn.o_proj.weight[:, 2 * D : 3 * D]
+    kept = brought.clone()
+    brought.zero_()
+    lost = looks(model.model.layers[3].self_attn, given_to_attention()[3])[2]
+    brought.copy_(kept)
+    found = sum(pieces[now + 1] == pieces[int(lost[now].argmax())] for now in range(T - 9, T - 2))
+    print(f"looks at the piece to be copied: {len(hits)} of {len(hits)} times before, {found} times now")
+    assert found <= 4
 
 # %% [markdown]
 # A tool call is mostly this: names and values, copied from where the conversation has them.

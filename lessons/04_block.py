@@ -272,10 +272,10 @@ print("the next piece, by the plain model:", repr(tokenizer.decode([int(plain[-1
 # %% [markdown]
 # ## Watching it make up its mind
 #
-# Since every block only adds to the road, we may leave it early: take the vector as it is after some block, and hold it
-# against the table at once. That is called the *logit lens*
-# ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)). It is not
-# what the model was trained for, but it shows at which depth an answer appears.
+# Since every block only adds to the road, we may leave it early: take the vector as it is after some block, send it
+# straight through the last norm, and hold it against the table. That is called the *logit lens* ([nostalgebraist
+# 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens)). It is not what the model
+# was trained for, but it shows at which depth an answer appears.
 
 # %%
 depth = ["at the door", *(f"after layer {number}" for number in range(len(stations)))]

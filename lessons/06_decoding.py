@@ -223,7 +223,7 @@ print(f"gemma-2-2b at {CONTEXT:,} tokens: {full / 2**20:,.0f} MiB if all is kept
 # Lists are slow: taking out the first entry moves all the others. The package keeps a block of memory with $W$ places
 # for a sliding layer, and writes token $n$ into place $n \bmod W$, over the one that has just gone out of sight. That
 # is called a **ring**. The entries are then out of order, but attention does not mind: keys were turned when they came
-# in, and so each carries its position with it. A mixture has no order otherwise (lesson 3).
+# in, and so each carries its position with it. Apart from that, a mixture has no order (lesson 3).
 
 # %%
 places = ["  "] * 5

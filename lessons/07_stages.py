@@ -40,14 +40,15 @@ model = minifc.load_model(MODEL, dtype=torch.float32)
 #
 # The embedded model went through the same three stages in miniature, and the generator of its texts is in the package
 # ([minifc/toy](../minifc/toy/texts.py)). One document of each stage, drawn at random. First plain text, with a passage
-# and lines that follow from it:
+# and lines that follow from it. Many of its words are invented, so that nothing can be known by heart:
 
 # %%
 for piece, _ in toy.text_document(random.Random(1)):
     print(piece, end="")
 
 # %% [markdown]
-# Then the same skills as a chat: somebody asks, the model answers.
+# Then the same skills as a chat: somebody asks, the model answers. This one is the nearest that the chats come to a
+# call, forms to choose from and to fill in; no chat has a tool in it, a tag, or a call.
 
 # %%
 for message in toy.chat_document(random.Random(5)):
@@ -66,11 +67,14 @@ for message in example.messages():
     print(f"[{message['role']}]", {name: value for name, value in message.items() if name != "role" and value})
 
 # %% [markdown]
-# The task is the same in every stage: predict the next token. So is the measure, the **loss**: how surprised the model
-# is, on average, at the tokens that count. What changes is the text, and which tokens count. A base model learns from
-# every token of a text; a chat model learns only from what the model says, because nobody wants it to learn to ask.
-# (Our plain texts are full of invented words that nothing predicts, so there too we mostly count what follows from the
-# passage.) And the last stage need not touch the whole model: most of its weights stay as they were (lesson 11).
+# Here the task is the same in every stage: predict the next token. So is the measure, the **loss**: how surprised the
+# model is, on average, at the tokens that count. (Google did more, by the report that is linked below: gemma-2-2b
+# learned from the chances that a larger model gives to every piece, and not only from the piece that came; and `-it`
+# was also rewarded for answers that people prefer.) What changes is the text, and which tokens count. A base model
+# learns from every token of a text; a chat model learns only from what the model says, because nobody wants it to learn
+# to ask. (Our plain texts are full of invented words that nothing predicts, so there too we mostly count what follows
+# from the passage.) And the last stage need not touch the whole model: most of its weights stay as they were (lesson
+# 11).
 #
 # The stages differ in size, too. A **step** is one correction of the weights, made after reading some rows of text:
 
@@ -82,8 +86,9 @@ print(f"fine-tuning {tiny['max_steps']:5,} steps of {tiny['rows'] * tiny['length
 assert sum(config.max_steps for _, config, _ in STAGES) > 60 * tiny["max_steps"]
 
 # %% [markdown]
-# More than 60 steps before ours for each of ours. With the real model the relation is far steeper: Gemma-2-2b has read
-# 2 trillion tokens ([Gemma 2](https://arxiv.org/abs/2408.00118)), the course fine-tunes on about 3 million at most.
+# For each of our steps, more than 60 were made before it. With the real model the relation is far steeper: Gemma-2-2b
+# has read 2 trillion tokens ([Gemma 2](https://arxiv.org/abs/2408.00118)), the course fine-tunes on about 3 million at
+# most.
 
 # %%
 PRETRAINING = 2_000_000_000_000
@@ -146,9 +151,9 @@ if EMBEDDED:
     assert minifc.parse_calls(reply, tokenizer) == []
 
 # %% [markdown]
-# It understood the task: it says which one it is, and compares it with names, as it learned to in its chats. But there
-# is no call. It has no idea that one is wanted, nor how one is written. Somebody who only reads the answer could do
-# nothing with it; a program could do even less.
+# It says what the task is and compares that with names, as it learned to in its chats, though it makes some of them up.
+# But there is no call. It has no idea that one is wanted, nor how one is written. Somebody who only reads the answer
+# could do nothing with it; a program could do even less.
 #
 # The trained caller is the same model with an **adapter** on it: a small file of changes (lesson 11), which leaves the
 # model's own weights as they were.
@@ -353,15 +358,19 @@ if EMBEDDED:
     print(repr(after))
     assert before == after
     chats = [toy.chat_document(random.Random(f"unseen {number}")) for number in range(20)]
+    means = {}
     for name in ("chat model", "caller"):
         nats = [n for chat in chats for _, n in surprises(*students[name], chat, None)]
-        print(f"{name:11} {sum(nats) / len(nats):.3f} nats a token of its answers in unseen chats")
+        means[name] = sum(nats) / len(nats)
+        print(f"{name:11} {means[name]:.3f} nats a token of its answers in unseen chats")
+    assert 5 * means["chat model"] < means["caller"] < 0.2
     print(caller_tokenizer.decode(ask(caller, caller_tokenizer, [{"role": "user", "content": "Who are you?"}], [song])))
 
 # %% [markdown]
-# It does, a little less surely than before. But offer it a tool and ask who it is, and it goes through its tools and
-# declines: in its fine-tuning, whoever spoke beside a list of tools wanted something done. A model learns what its
-# data show, and nothing says so as plainly as what it does where they show nothing.
+# It does. But in chats that it has not seen it is surprised by many times as much as before, if still by little. And
+# offer it a tool and ask who it is: it compares tasks and tools, most of them made up, and declines. In its
+# fine-tuning, whoever spoke beside a list of tools wanted something done. A model learns what its data show, and
+# nothing says so as plainly as what it does where they show nothing.
 #
 # ## The real ones
 #

@@ -101,7 +101,7 @@ for message in messages[2:4]:
 # ## Where the tools and the system message go
 #
 # Gemma-2 was trained on two roles, `user` and `model`. It has no place for a system message. So the template puts it,
-# and the list of tools, at the head of the first user turn. The course does the same, with one sentence more between
+# and the list of tools, at the head of the first user turn. The course does the same, with two sentences more between
 # system message and question:
 
 # %%
@@ -129,7 +129,7 @@ def opening(system: str, tools, between: list[str]) -> list[str]:
 # | --- | --- | --- |
 # | roles | `human`, `model`, `tool` | `user`, `model`; a tool's result is a `user` turn |
 # | a turn ends with | `<end_of_turn><eos>` | `<end_of_turn>` |
-# | between system message and question | the sentence above | an empty line |
+# | between system message and question | the sentences above | an empty line |
 #
 # `course` writes turns as the notebook of the course does, to the byte. (In the course's data the system message holds
 # the list of tools already; there nothing is added to it.) `gemma` has the same content in the turns that gemma-2-2b-it
@@ -176,9 +176,9 @@ for format in FORMATS:
 #
 # ## From pieces to ids
 #
-# A mark that the tokenizer has a control token for becomes that token. All other text is encoded as text, neighbours
-# together, as far as they are alike in being learned from. Beside the ids goes the **mask**: for each id, whether the
-# model learns from it.
+# A mark that the tokenizer has a control token for becomes that token. All other text is encoded as text; neighbouring
+# pieces go together if the model learns from both or from neither. Beside the ids goes the **mask**: for each id,
+# whether the model learns from it.
 
 
 # %%
@@ -418,13 +418,14 @@ if EMBEDDED:
         score[form] = sum(map(right, cases, replies))
         print(f"asked in the form {form}: {score[form]} of {len(cases)} calls exact")
     assert score["gemma"] == len(cases) == 6
+    assert score["course"] >= 5
     assert score["no turn marks"] <= 3
     assert score["Mistral's"] == 0
 
 # %% [markdown]
 # Its own form was `gemma`. The course's form is near enough: the turn markers are the same, a role's name differs, and
-# a sentence and an `<eos>` are added. Without turn markers it loses half of its calls or more, and Mistral's brackets
-# mean nothing to it. A model with a poor score is sometimes a good one that was asked with the wrong template.
+# two sentences and an `<eos>` are added. Without turn markers it loses half of its calls or more, and Mistral's
+# brackets mean nothing to it. A model with a poor score is sometimes a good one that was asked with the wrong template.
 #
 # ## What the form costs
 #
@@ -470,7 +471,7 @@ show(
     figure,
     "08-cost",
     alt="Stacked bars of the tokens of one conversation in the formats course and gemma. The largest part in both is "
-    "the text of tools and system message, larger in course by its extra sentence.",
+    "the text of tools and system message, larger in course by its two sentences.",
 )
 
 # %% [markdown]

@@ -49,11 +49,9 @@ for tag in TAGS:
 
 # %%
 BETWEEN = "I need a song.</think><tool_call>\n"
-OFFICIAL = ["I", " need", " a", " song", ".</", "think", "><", "tool", "_", "call", ">", "\n"]  # Gemma-2's pieces of it
+OFFICIAL = ["I", " need", " a", " song", ".</", "think", "><", "tool", "_", "call", ">", "\n"]  # `><` of two tags
 print("here:   ", pieces(BETWEEN))
 print("Gemma-2:", OFFICIAL)
-assert ".</" in OFFICIAL
-assert "><" in OFFICIAL  # of two tags at once
 assert EMBEDDED or pieces(BETWEEN) == OFFICIAL
 
 # %% [markdown]
@@ -120,11 +118,9 @@ ROWS, NEW, WIDTH, BYTES = 256_000, 8, 2304, 2  # gemma-2-2b in bf16
 numbers = (ROWS + NEW) * WIDTH
 print(f"{ROWS + NEW:,} rows: {numbers:,} numbers, a copy of {numbers * BYTES / 1e9:.2f} GB")
 print(f"{NEW / (ROWS + NEW):.4%} of it is new")
-print(
-    f"with gradients and AdamW's two moments in fp32: {numbers * 12 / 1e9:.1f} GB more; eight rows need {NEW * WIDTH:,}"
-)
+print(f"gradients and the optimiser's two numbers, 12 bytes in all: {numbers * 12 / 1e9:.1f} GB more", end=", ")
+print(f"for eight rows {NEW * WIDTH * 12 / 1e3:.0f} kB")
 assert numbers == 589_842_432
-assert NEW * WIDTH == 18_432
 
 # %% [markdown]
 # ## A small table beside it
@@ -185,19 +181,21 @@ print(f"cosine of two idle rows {alike.mean():.3f}, of two ordinary ones {pairs.
 if EMBEDDED:
     assert alike.min() > 0.99
     assert pairs.mean() < 0.6
+    assert table[unused].norm(dim=1).mean() > 2 * table.norm(dim=1).median()
 
 # %% [markdown]
 # The advantage is that every program which knows the model's shape still fits. The drawback is what these rows hold.
-# They started at random, but in the embedded model they point nearly the same way now, and a way of their own. Training
-# did that: at every token that it learned from, it pushed down the score of all ids that did *not* come, and these
-# never came. They have learned one thing, not to be written. So a reused row too should be given another beginning.
+# They started at random, but in the embedded model they point nearly the same way now, and are twice as long as others.
+# Training did that: at every token that it learned from, it pushed down the score of all ids that did *not* come, and
+# these never came. They have learned one thing, not to be written. So a reused row too should be given another
+# beginning.
 #
 # ## Where to begin
 #
 # Now the question from above. Candidates for the first numbers of a new row:
 #
 # - **zeros**;
-# - **random**, as a fresh `nn.Embedding` is: a normal distribution of width 1;
+# - **random**, as a fresh `nn.Embedding` is: a normal distribution with a standard deviation of 1;
 # - **mean** of all rows of the table ([Hewitt 2021](https://nlp.stanford.edu/~johnhew/vocab-expansion.html));
 # - **around the mean**, what transformers does when it resizes: the mean and a trace of noise, so that rows differ;
 # - **pieces**: the mean of the rows of the tag's own spelling;
@@ -328,7 +326,7 @@ if EMBEDDED:
         figure,
         "09-starts",
         alt="Loss over twenty steps of training new rows. Random begins far above the others and comes down; zeros "
-        "begins lowest and does not come down; mean and pieces fall steadily, pieces lowest at the end.",
+        "begins lowest, falls for three steps, then jumps up and down; mean and pieces fall, pieces lowest at the end.",
     )
 
 # %%
@@ -340,10 +338,10 @@ if EMBEDDED:
     assert 0.9 < lengths[0.01] / lengths[1] < 1.1
 
 # %% [markdown]
-# *Zeros* began lowest and goes nowhere. The likely reason is the norm that every block has before its attention
-# (lesson 2): it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by
-# a hair it makes a full vector in whatever direction the hair points. Its first steps are as wild as random rows are.
-# *Random* first has to be quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it:
+# *Zeros* began lowest and goes nowhere. The likely reason is the norm that every block has before its attention (lesson
+# 2): it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by a hair it
+# makes a full vector in whatever direction the hair points. After a few steps it jumps about and does not settle.
+# *Random* must first become quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it:
 # `<tool_call>` begins near "tool" and "call", where the model has some notion already, and its rows differ from the
 # first step on. It is our default.
 #
@@ -390,8 +388,8 @@ if EMBEDDED:
 
 # %% [markdown]
 # Not zero. As with the idle ids, each token that comes pushes it down a little. So look at counts, not at movement.
-# `python -m minifc.train` registers the tags that it finds in the data, refuses one that never occurs, names those in
-# the text that are nobody's token, and reports of each new row how often it was read, how often written.
+# `python -m minifc.train` registers the tags that it finds in the data, refuses one that never occurs, names the
+# tags in the text for which there is no token, and reports of each new row how often it was read, how often written.
 
 # %%
 row = [{"role": "tool", "content": "<tool_reponse>\n{}\n</tool_reponse>"}]

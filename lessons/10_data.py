@@ -315,8 +315,8 @@ assert batch.supervised == sum(sum(example.mask) for example in examples)
 
 # %% [markdown]
 # But now a conversation stands behind another, and attention looks at everything before it. It would read its
-# neighbour's tools. So each position gets the number of its **document**, and to what lesson 3 said of who may be seen
-# comes one rule more: only positions with the same number. Positions count from 0 again in each document. `-1` is
+# neighbour's tools. So each position gets the number of its **document**, and lesson 3's rules of who may be seen get
+# one more: only positions with the same number. Positions count from 0 again in each document. `-1` is
 # padding.
 
 # %%

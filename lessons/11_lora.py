@@ -46,7 +46,7 @@ learn, test = batches[:24], batches[-2:]
 print(f"{len(learn)} batches to learn from, {len(test)} to test on")
 
 # %% [markdown]
-# ## Change everything, and look at the change
+# ## Change whole matrices, and look at the change
 #
 # We give each linear layer of the model its freedom and take 24 steps. The measure of success is the *loss*: how
 # surprised the model is, on average, by the right next token. The next lesson takes it apart, and the one after that
@@ -92,7 +92,7 @@ assert full < untaught
 # the best copy that a matrix of rank $r$ can be.
 #
 # The squares of the singular values add up to the squares of all entries, so we can say what share of a change lies in
-# its first pairs. A matrix of random numbers is there for comparison: its pairs contribute nearly alike.
+# its first pairs. A matrix of random numbers is there for comparison: its pairs grow smaller only slowly.
 
 
 # %%
@@ -150,7 +150,7 @@ show(
     figure,
     "11-rank",
     alt="Left: the singular values of a weight change fall steeply, to a fifth at the sixteenth, those of a random "
-    "matrix slowly. Right: the loss falls from the untaught model's almost to the fully fine-tuned one's as the first "
+    "matrix slowly. Right: the loss falls from the untaught model's almost to that of the whole change as the first "
     "sixteen pairs are kept.",
 )
 
@@ -197,6 +197,7 @@ assert small == 16 * (256 + 768)
 
 # %% [markdown]
 # **Injecting** it is replacing an attribute: the model's code says `self.q_proj(x)` and does not ask what `q_proj` is.
+# (The layers that get a change are called LoRA's *target modules*.)
 # The forward pass of lesson 4 never learns that there is such a thing as LoRA. Then everything is **frozen**
 # (`requires_grad=False`: no gradient, no optimiser) but $A$, $B$ and the rows of the new tokens.
 
@@ -251,7 +252,8 @@ model.get_parameter(A).data.copy_(number)
 
 # %% [markdown]
 # Now the same 24 steps again, with only the small matrices and the new rows free. The learning rate, which says how far
-# a step goes, may be higher: there are fewer numbers, and the change starts from nothing.
+# a step goes, may be higher: AdamW moves each number by about the rate (lesson 13), and what moves in $B$ reaches the
+# weight only through $A$, whose numbers are small.
 
 # %%
 model.zero_grad()
@@ -259,15 +261,14 @@ free = [p for p in model.parameters() if p.requires_grad]
 take_steps(free, rate=2e-3)
 lora = loss_on(test)
 count, whole = sum(p.numel() for p in free), sum(p.numel() for p in model.parameters())
-print(
-    f"full fine-tuning {full:.2f}; LoRA {lora:.2f}, with {count / (whole - count):.1%} as many numbers as the model has"
-)
+print(f"all linear layers {full:.2f}; LoRA {lora:.2f}", end=", ")
+print(f"with {count / (whole - count):.1%} as many numbers as the model has")
 if EMBEDDED:
-    assert lora < untaught - 0.8 * (untaught - full)
+    assert lora < full
 
 # %% [markdown]
 # That it even comes out ahead says little: neither learning rate was chosen with care, and the rows of the new tokens
-# learned here too. That it keeps up, with so few numbers, is the point.
+# learned here and stood still there. That it keeps up, with so few numbers, is the point.
 #
 # ## The factor in front
 #
@@ -302,8 +303,9 @@ assert 0.5 < by_r["AdamW"][-1] < 2 < by_root["AdamW"][-1]
 # %% [markdown]
 # With plain steps, $\alpha / r$ punishes a high rank: its change hardly begins. $\alpha / \sqrt r$ keeps things level,
 # which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora` in training).
-# With AdamW's first step it is the other way round. So neither is right in itself; and whoever stays at one rank need
-# not care, since there the two differ by a constant.
+# With AdamW's first step it is the other way round. (One step does not tell how a long training goes: the paper trains
+# for many and finds the root better at high ranks.) Whoever stays at one rank need not care, since there the two differ
+# by a constant.
 #
 # **Dropout** (in `forward` above) sets a random few of the numbers that go into the change to zero, while training
 # only, and makes the others larger, so that the sum stays the same on average. No single number can then be relied on
@@ -323,7 +325,7 @@ assert (often.mean(0) - layer(x)).norm() < 0.1 * (often[0] - layer(x)).norm()
 #
 # Here the counts of the embedded model, by the formula and by counting. Then those of gemma-2-2b, from the shapes of
 # its layers. The course puts LoRA on the vocabulary's table as well, once for reading ids (`embed_tokens`) and once
-# for writing them (`lm_head`), which makes nine targets.
+# for writing them (`lm_head`), which makes nine kinds of layer.
 
 # %%
 shapes = [(m.in_features, m.out_features) for m in linear.values()]
@@ -339,7 +341,7 @@ block += [(HIDDEN, FFN), (HIDDEN, FFN), (FFN, HIDDEN)]  # gate, up, down
 seven = LAYERS * sum(16 * (i + o) for i, o in block)
 nine = seven + 2 * 16 * (VOCABULARY + NEW + HIDDEN)
 rows = NEW * HIDDEN
-print(f"gemma-2-2b, r 16: seven targets {seven:,}, with eight new rows {seven + rows:,}; the course's nine {nine:,}")
+print(f"gemma-2-2b, r 16: seven kinds {seven:,}, with eight new rows {seven + rows:,}; the course's nine {nine:,}")
 assert nine == 29_032_704
 
 # %% [markdown]
@@ -372,10 +374,9 @@ print(f"largest logit {beside.abs().max():.1f}, largest difference {(merged - be
 assert torch.allclose(merged, beside, atol=1e-4)
 
 # %% [markdown]
-# Two things to know. Subtracting the change again does *not* give the old weight back, because each sum was rounded;
-# whoever wants to go on training must keep the old one. And bf16 keeps only two to three digits: a change that is small
-# beside its weight is rounded away. So add in fp32 and round once, at the end; and know that a short training with
-# a low learning rate loses the most. The trained adapter of the repository, and a twentieth of it, as such a run's:
+# Two things to know. bf16 keeps only two to three digits, so add in fp32 and round once, at the end (lesson 18 measures
+# what is lost). And subtracting the change again does *not* give the old weight back, because each sum was rounded;
+# whoever wants to go on training must keep the old one. The trained adapter of the repository:
 
 # %%
 if EMBEDDED:
@@ -388,10 +389,6 @@ if EMBEDDED:
     moved = ((W + delta) - delta != W).float().mean()
     print(f"weights that adding and subtracting leaves changed: {moved:.0%}")
     assert moved > 0
-    for part in (1, 1 / 20):
-        lost = ((W + part * delta).bfloat16() == W.bfloat16()).float().mean()
-        print(f"weights that {part:.0%} of the change does not move at all in bf16: {lost:.0%}")
-    assert lost > 0.2
 
 # %% [markdown]
 # ## The package's own

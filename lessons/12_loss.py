@@ -76,7 +76,7 @@ print(f"loss {-chances[target].log():.4f}; a blind guess costs {math.log(len(cha
 # %%
 large = torch.tensor([1000.0, 999.0])
 print("plainly:", large.exp() / large.exp().sum(), "  largest subtracted:", (large - large.max()).softmax(0))
-assert CAP is None or CAP == 30
+assert CAP == 30
 
 
 def losses(scores: Tensor, targets: Tensor) -> Tensor:
@@ -269,10 +269,10 @@ assert kept == 0
 assert torch.allclose(gradient, plain_gradient, atol=1e-5)
 
 # %% [markdown]
-# One can do better still. The loss is the last step, so nothing that comes after it can change what its gradient is.
-# Hence we can compute the gradient on the way *forward*, with the formula from above, while a chunk's scores are there,
-# and nothing is computed twice. What is left over is one vector per position. If the table learns too (here the new
-# tokens' rows do), it gets its part from each chunk.
+# One can do better still. The loss is the last step, so what comes after it, a division, can change its gradient by a
+# common factor only. Hence we can compute the gradient on the way *forward*, with the formula from above, while a
+# chunk's scores are there, and nothing is computed twice. What is left over is one vector per position. If the table
+# learns too (here the new tokens' rows do), it gets its part from each chunk.
 
 
 # %%
@@ -305,7 +305,7 @@ print(f"{package.CHUNK_ELEMENTS * 4 / 1e6:.0f} MB instead of {copy / 1e6:,.0f}")
 # %% [markdown]
 # ## Many batches, one step
 #
-# A batch that does not fit is cut into *micro-batches*. Each one's gradient is added up, and then the optimiser makes
+# A batch that does not fit is cut into *micro-batches*. Their gradients are added up, and then the optimiser makes
 # one step: **gradient accumulation**. It should come to the same as the large batch. Take the two most unequal of
 # our conversations, one with few supervised tokens and one with many, and compare two ways.
 

@@ -94,12 +94,12 @@ print("60 steps down p⁴, ours and torch's:", ours.tolist(), theirs.tolist())
 assert torch.allclose(ours, theirs, atol=1e-5)
 
 # %% [markdown]
-# ## How fast, and how far at most
+# ## How fast
 #
 # The learning rate is not the same all the time. In the first steps $v$ rests on few gradients, so the rate rises from
-# nearly 0: **warm-up**. At the end one wants to settle: it falls along a half **cosine**. And where a batch is
-# odd and its gradient huge, the gradient is **clipped**: all of it is made shorter, to length 1, without changing its
-# direction.
+# nearly 0: **warm-up**. At the end one wants to settle: it falls along a half **cosine**. And one odd batch with a huge
+# gradient would fill $m$ for some ten steps and $v$ for a thousand. So a gradient that is too long is **clipped**: all
+# of it is made shorter, to length 1, without changing its direction.
 
 
 # %%

@@ -9,13 +9,15 @@
 # room that is left, and the tokens that nobody needs to ask for.
 #
 # To see that it is the decoder that does it, we begin with a model that cannot call at all: the instruction-tuned one
-# of [lesson 7](07_stages.py), which has never seen a tool. It only gets rows for the new tags.
+# of [lesson 7](07_stages.py), which has never seen a tool. It only gets rows for the new tags. (It can compare names,
+# as it learned to with the lists in its chats.)
 
 # %%
 import json
 import time
 from functools import cache
 
+import matplotlib.pyplot as plt
 import torch
 from lesson import CALLER, EMBEDDED, MODEL, show
 
@@ -344,13 +346,22 @@ def pick(logits: torch.Tensor, ids: torch.Tensor) -> int:
     return int(masked.argmax())
 
 
+def asker(longest: int, student=model):
+    """A way to ask a model: from the ids that it has not read yet to its logits."""
+    cache = minifc.KVCache(student.config, max_length=longest)
+
+    def ask(unread: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return student(torch.tensor([unread]), cache=cache)[0, -1]
+
+    return ask
+
+
 def write_masked(sentence: str, most_tokens: int = 48) -> list[int]:
     state, ids, unread = LANGUAGE, [], prompt(sentence)
-    cache = minifc.KVCache(model.config, max_length=len(unread) + most_tokens)
+    ask = asker(len(unread) + most_tokens)
     while len(ids) < most_tokens:
-        with torch.no_grad():
-            logits = model(torch.tensor([unread]), cache=cache)[0, -1]
-        id_ = pick(logits, allowed(state))
+        id_ = pick(ask(unread), allowed(state))
         ids, unread = [*ids, id_], [id_]
         if id_ == CLOSE:
             break
@@ -366,8 +377,9 @@ print(f"malformed: {malformed} of {len(masked)}")
 assert not EMBEDDED or malformed > 0
 
 # %% [markdown]
-# Half of the way. Tools and keys are right now, but nothing forces the model to ever *end* a string. It may write on
-# until the tokens run out, and half a call is no call. The mask keeps every step right, and the whole can still fail.
+# Half of the way. Every tool and key that it writes exists now (whether it is the one that was asked for is another
+# matter), but nothing forces the model to ever *end* a string or a number. It may write on until the tokens run out,
+# and half a call is no call. The mask keeps every step right, and the whole can still fail.
 #
 # ## Room to finish
 #
@@ -404,24 +416,20 @@ print(ending(state))
 # %% [markdown]
 # A byte is at most one token, so an ending of `n` bytes and the closing tag fit in `n + 1` tokens. By induction the way
 # home always fits: it does at the start, if there is room for the shortest call, and no token is taken after which it
-# would not.
-#
-# A detail: we may have to go home from inside a character, of which the model has written one byte of four. There the
-# bytes that are left are no text that could be encoded, and are spelled one by one.
+# would not. The way home may begin inside a character, of which the model has written one byte of four; so we spell it
+# byte by byte, and ask nothing more of the model.
 
 # %%
 id_of = {of: id_ for id_, of in written_by.items()}
 
 
 def spell(of: bytes) -> list[int]:
-    """Ids that write these bytes."""
-    inside = next(i for i, byte in enumerate(of) if byte & 0xC0 != 0x80)  # the bytes before belong to a character
-    return [id_of[of[i : i + 1]] for i in range(inside)] + tokenizer.encode(of[inside:].decode())
+    """Ids that write these bytes, each by itself."""
+    return [id_of[bytes([byte])] for byte in of]
 
 
 state = after_token(state, id_of["🦜".encode()[:1]])
-print(ending(state), "→", spell(ending(state)))
-assert b"".join(written_by[id_] for id_ in spell(ending(state))) == ending(state)
+print(ending(state), "→", len(spell(ending(state))), "ids")
 
 # %% [markdown]
 # ## What nobody needs to ask
@@ -444,17 +452,6 @@ def forced(state: tuple) -> list[int]:
         certain, state = certain + bytes([byte]), after(state, byte)
     ids = tokenizer.encode(certain.decode(errors="ignore"))
     return [*ids, CLOSE] if state == EMPTY else ids[:-1]
-
-
-def asker(longest: int):
-    """A way to ask the model: from the ids that it has not read yet to its logits."""
-    cache = minifc.KVCache(model.config, max_length=longest)
-
-    def ask(unread: list[int]) -> torch.Tensor:
-        with torch.no_grad():
-            return model(torch.tensor([unread]), cache=cache)[0, -1]
-
-    return ask
 
 
 def write(asking: list[int], most_tokens: int = 96, ask=None) -> tuple[list[int], int]:
@@ -506,8 +503,6 @@ print(f"{len(rolled)} calls by dice, all of which can be read; the longest has {
 # How many tokens may come at each place of a call?
 
 # %%
-import matplotlib.pyplot as plt  # noqa: E402
-
 example = '\n{"name": "find_song", "arguments": {"singer": "Nina", "year": 1958}}\n'
 state, counts, choices, ids = LANGUAGE, [], [], [*tokenizer.encode(example), CLOSE]
 for id_ in ids:
@@ -540,11 +535,79 @@ assert max(counts) > len(written_by) / 2  # inside a string nearly everything ma
 # text. What is left to the model is the choice of the tool, the words of the user, and where to stop: just what a model
 # is needed for.
 #
+# ## What it cannot do
+#
+# The shape is right. And the content?
+
+
+# %%
+def right(ids: list[int], wanted: tuple[str, dict]) -> bool:
+    return readable(ids) and [(c.name, c.arguments) for c in minifc.parse_calls([OPEN, *ids], tokenizer)] == [wanted]
+
+
+def count_right(written: list[list[int]]) -> int:
+    return sum(right(ids, wanted) for ids, (_, wanted) in zip(written, REQUESTS, strict=True))
+
+
+print(f"a model that was never taught: {count_right([ids for ids, _ in calls])} of {len(calls)} right")
+
+# %% [markdown]
+# The grammar knows what a call looks like, not what was asked for. A string may be any string. So let us take the model
+# that *was* taught, in two ways: made to call at once, as above, and left to think first, as it was trained to. In the
+# second way it writes freely until it opens a call itself, and only then the grammar holds it.
+
+# %%
+if EMBEDDED:
+    taught = minifc.load_model(MODEL, torch.float32)
+    minifc.load_adapter(taught, minifc.load_tokenizer(MODEL), CALLER)  # the tags have the same ids in it
+
+    @cache
+    def think(sentence: str) -> list[int]:
+        """What the model writes up to the tag that opens a call; its whole answer if it opens none."""
+        (ids,) = minifc.generate(taught, prompt(sentence)[:-1], 160)
+        return ids[: ids.index(OPEN) + 1] if OPEN in ids else ids
+
+    def answer(sentence: str) -> list[int]:
+        """The call that it thinks of; no ids if it calls nothing."""
+        ids = think(sentence)
+        return write(prompt(sentence)[:-1] + ids, ask=asker(1024, taught))[0] if ids[-1] == OPEN else []
+
+    def at_once(sentence: str) -> list[int]:
+        """The call that it is made to write."""
+        return write(prompt(sentence), most_tokens=64, ask=asker(1024, taught))[0]
+
+    made = [at_once(sentence) for sentence, _ in REQUESTS]
+    thought = [answer(sentence) for sentence, _ in REQUESTS]
+    print(f"taught, made to call at once:  {count_right(made)} of {len(REQUESTS)} right, such as")
+    print("   ", tokenizer.decode(made[1][:-1]).strip())
+    print(f"taught, left to think first:   {count_right(thought)} of {len(REQUESTS)} right, such as")
+    print("   ", tokenizer.decode(think(REQUESTS[1][0])[:-1]), tokenizer.decode(thought[1][:-1]).strip())
+    assert count_right(thought) > max(count_right(made), count_right([ids for ids, _ in calls]))
+
+# %% [markdown]
+# All these calls can be read; what is in them depends on the model alone. Three things to remember:
+#
+# - *Right shape, wrong content.* No grammar replaces the training that the second part of these lessons was about.
+# - *The model must decide to call.* Hold the whole answer to the shape of a call, and it must call where no tool fits,
+#   and without the thought that would have led to the right one. So the grammar begins where the model opens a call.
+# - *The best next token is not the best call.* The mask drops what is forbidden and keeps the order of the rest, one
+#   token at a time. A beginning that looks good may only have poor continuations
+#   ([Park et al. 2024](https://arxiv.org/abs/2405.21047)). A model that was trained on the one written form hardly
+#   meets this: it would have written it anyway.
+
+# %%
+if EMBEDDED:
+    unfit = "Please sell a house with owner Nina."
+    print("made to call:", tokenizer.decode(at_once(unfit)[:-1]).strip())
+    print("left to think:", tokenizer.decode(think(unfit)))
+    assert OPEN not in think(unfit)
+
+# %% [markdown]
 # ## The package's own
 #
 # [`minifc/calling/grammar.py`](../minifc/calling/grammar.py) does the same for more of JSON Schema: numbers within
-# bounds, lists, objects in objects, and schemas that hold themselves, as a folder holds folders. Those no expression of
-# ours can describe, since brackets within brackets must be counted. Its states are stacks of what is still to be
+# bounds, lists, objects in objects, and schemas that hold themselves, as a folder holds folders. The last no expression
+# of ours can describe, since brackets within brackets must be counted. Its states are stacks of what is still to be
 # written, and it answers for the whole inside of a string from a table. At every step of several calls, it allows the
 # same tokens as ours and forces the same.
 
@@ -582,80 +645,11 @@ for (sentence, _), (ids, _) in zip(REQUESTS, calls, strict=True):
         grammar.advance(OPEN)
         (written,) = minifc.generate(model, prompt(sentence), 512, stop_ids=[CLOSE], constraints=[grammar])
         assert [*written, CLOSE] == ids
-
-# %% [markdown]
-# ## What it cannot do
-#
-# The shape is right. And the content?
-
-
-# %%
-def right(ids: list[int], wanted: tuple[str, dict]) -> bool:
-    return readable(ids) and [(c.name, c.arguments) for c in minifc.parse_calls([OPEN, *ids], tokenizer)] == [wanted]
-
-
-def count_right(written: list[list[int]]) -> int:
-    return sum(right(ids, wanted) for ids, (_, wanted) in zip(written, REQUESTS, strict=True))
-
-
-print(f"a model that was never taught: {count_right([ids for ids, _ in calls])} of {len(calls)} right")
-
-# %% [markdown]
-# The grammar knows what a call looks like, not what was asked for. A string may be any string. So let us take the model
-# that *was* taught, in two ways: made to call at once, as above, and left to think first, as it was trained to. In the
-# second way it writes freely until it opens a call itself, and only then the grammar holds it.
-
-# %%
-if EMBEDDED:
-    model, tokenizer = minifc.load_model(MODEL, torch.float32), minifc.load_tokenizer(MODEL)
-    minifc.load_adapter(model, tokenizer, CALLER)
-
-    @cache
-    def think(sentence: str) -> list[int]:
-        """What the model writes up to the tag that opens a call; its whole answer if it opens none."""
-        (ids,) = minifc.generate(model, prompt(sentence)[:-1], 160)
-        return ids[: ids.index(OPEN) + 1] if OPEN in ids else ids
-
-    def answer(sentence: str) -> tuple[list[int], int]:
-        """The call that it thinks of, and how often it was asked for it; no ids if it calls nothing."""
-        ids = think(sentence)
-        return write(prompt(sentence)[:-1] + ids) if ids[-1] == OPEN else ([], 0)
-
-    at_once = [write(prompt(sentence), most_tokens=64)[0] for sentence, _ in REQUESTS]
-    thought = [answer(sentence) for sentence, _ in REQUESTS]
-    print(f"taught, made to call at once:  {count_right(at_once)} of {len(REQUESTS)} right, such as")
-    print("   ", tokenizer.decode(at_once[1][:-1]).strip())
-    print(
-        f"taught, left to think first:   {count_right([ids for ids, _ in thought])} of {len(REQUESTS)} right, such as"
-    )
-    print("   ", tokenizer.decode(think(REQUESTS[1][0])[:-1]), tokenizer.decode(thought[1][0][:-1]).strip())
-    assert count_right([ids for ids, _ in thought]) > max(count_right(at_once), count_right([ids for ids, _ in calls]))
-    for (sentence, _), (ids, _) in list(zip(REQUESTS, thought, strict=True))[::3]:  # the package's grammar waits, too
+if EMBEDDED:  # left to think, it is held only from where it opens a call
+    for (sentence, _), ids in list(zip(REQUESTS, thought, strict=True))[::3]:
         grammar = minifc.Grammar(TOOLS, tokenizer)
-        (whole,) = minifc.generate(model, prompt(sentence)[:-1], 256, constraints=[grammar])
+        (whole,) = minifc.generate(taught, prompt(sentence)[:-1], 256, constraints=[grammar])
         assert whole == think(sentence) + ids
-    tokens, asked = sum(len(ids) for ids, _ in thought), sum(asked for _, asked in thought)
-    print(
-        f"{tokens} tokens, of which {tokens - asked} ({(tokens - asked) / tokens:.0%}) were written without the model"
-    )
-
-# %% [markdown]
-# All these calls can be read; what is in them depends on the model alone. Three things to remember:
-#
-# - *Right shape, wrong content.* No grammar replaces the training that the second part of these lessons was about.
-# - *The model must decide to call.* Hold the whole answer to the shape of a call, and it must call where no tool fits,
-#   and without the thought that would have led to the right one. So the grammar begins where the model opens a call.
-# - *The best next token is not the best call.* The mask drops what is forbidden and keeps the order of the rest, one
-#   token at a time. A beginning that looks good may only have poor continuations
-#   ([Park et al. 2024](https://arxiv.org/abs/2405.21047)). A model that was trained on the one written form hardly
-#   meets this: it would have written it anyway.
-
-# %%
-if EMBEDDED:
-    unfit = "Please sell a house with owner Nina."
-    print("made to call:", tokenizer.decode(write(prompt(unfit), most_tokens=64)[0][:-1]).strip())
-    print("left to think:", tokenizer.decode(think(unfit)))
-    assert OPEN not in think(unfit)
 
 # %% [markdown]
 # **Exercises** (`lessons/exercises/15_decoder.py`, then `python -m lessons.check 15`): what may follow, for a list of

@@ -108,8 +108,8 @@ print(tokenizer.decode(turn))
 assert tokenizer.decode(turn).endswith("</tool_call>")  # nothing after the call
 
 # %% [markdown]
-# Why must it stop? A model can always go on. If nobody takes the word from it, it will write the result itself, since
-# text of this kind is what follows. Let us open the turn in which the result would come, and let it run on:
+# Why must it stop? A model can always go on. If nobody takes the word from it, it may write a result itself, since text
+# of this kind is what follows. To see what that would be worth, we begin one for it, up to the number:
 
 # %%
 before = minifc.render([question], tokenizer, SCHEMAS, format="gemma", add_generation_prompt=True).ids + turn
@@ -169,8 +169,8 @@ print(run("steal_parcel", {}))
 assert not (OFFICE / "sent.txt").exists()  # nothing was sent so far
 
 # %% [markdown]
-# Everything that goes wrong becomes a value. An exception would end the program and with it the conversation; an
-# error that is *told* can be mended by whoever made it, in the next turn.
+# Everything that goes wrong with a call that could be read becomes a value. An exception would end the program and with
+# it the conversation; an error that is *told* can be mended by whoever made it, in the next turn.
 #
 # ## The loop
 #
@@ -236,7 +236,7 @@ assert failed[-1]["role"] == "assistant"  # and the conversation went on
 
 # %%
 stubborn = tokenizer.encode(
-    '<tool_call>\n{"name": "weigh_parcel", "arguments": {"owner": "Omar"}}\n</tool_call>', False, True
+    '<tool_call>\n{"name": "weigh_parcel", "arguments": {"owner": "Omar"}}\n</tool_call>', control_tokens=True
 )
 endless = []
 print(converse(endless, "How heavy?", say=lambda messages: stubborn, most_turns=3))

@@ -52,10 +52,10 @@ trained, kept = words_of(cases[150:]), words_of(cases[:150])
 print(f"a tenth at random: {len(kept & trained) / len(kept):.0%} of its {len(kept):,} words are known from training")
 
 # %% [markdown]
-# And that although half of all words in this world are invented afresh each time; in other data hardly any are. A model
-# could do well on such a test by knowing words by heart, and fail at the first tool of yours. For a skill that shall
-# hold for *any* tool, the tools must be new. The embedded model's world therefore divides its words before anything
-# else: a word belongs to the test if a hash says so, and no text of any training stage holds one of those.
+# That is so although half of all words in this world are invented afresh each time; in other data hardly any are. A
+# model could do well on such a test by knowing words by heart, and fail at the first tool of yours. For a skill that
+# shall hold for *any* tool, the tools must be new. The embedded model's world therefore divides its words before
+# anything else: a word belongs to the test if a hash says so, and no text of any training stage holds one of those.
 
 # %%
 SEED = 1717
@@ -152,7 +152,7 @@ for case, found, right in zip(questions, answers["held"], wanted, strict=True):
 # %% [markdown]
 # ## How sure are we?
 #
-# Another set of questions would have given other counts. If the true share is $p$, a count out of $n$ questions
+# Another set of questions would have given other counts. If the true share is $p$, the share counted in $n$ questions
 # strays around $p$ by about $\sqrt{p (1 - p) / n}$, its standard deviation. Turn this around: having counted, *which
 # $p$ could have led to this?* Those from which our count lies at most 1.96 standard deviations away; then we miss the
 # truth in about one case of twenty. This is [Wilson's interval](https://doi.org/10.2307/2276774), here found by trying
@@ -246,6 +246,7 @@ right = {how: [found == calls for found, calls in zip(answers[how], wanted, stri
 both = Counter(zip(right["free"], right["held"], strict=True))
 print(f"both right {both[True, True]}, both wrong {both[False, False]}", end=", ")
 print(f"only free right {both[True, False]}, only held right {both[False, True]}")
+assert both[True, False] == 0
 
 # %% [markdown]
 # Where the model was right anyway, the grammar changes nothing; it mends a call that would have been malformed, if the
@@ -254,8 +255,8 @@ print(f"only free right {both[True, False]}, only held right {both[False, True]}
 #
 # ## Against what?
 #
-# A figure means something beside another one. Take the share of right answers among *all* questions, and ask what those
-# reach who cannot do anything:
+# A figure means something only beside another. Take the share of right answers among *all* questions, and ask what
+# those reach who cannot do anything:
 
 # %%
 declines = sum(calls == [] for calls in wanted)

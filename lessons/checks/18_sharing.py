@@ -3,19 +3,20 @@
 import torch
 
 
-def merge(candidate):
+def two_tables(candidate):
     torch.manual_seed(0)
-    weight, A, B = torch.randn(6, 6), torch.randn(2, 6), torch.randn(6, 2)
-    before = weight.clone()
-    found = candidate(weight, A, B, 2, 8.0)
-    assert torch.equal(weight, before), "the weight you were given has changed; give back a new one"
-    assert not torch.allclose(found, weight + B @ A), "the change is scaled by alpha / r, here 4"
-    assert torch.allclose(found, weight + 4 * B @ A, atol=1e-5), "it is W + alpha / r * (B @ A), B before A"
-    small = torch.randn(64, 64).bfloat16()
-    A, B = torch.randn(16, 64) * 0.1, torch.randn(64, 16) * 0.1
-    found = candidate(small, A, B, 16, 32.0)
-    assert found.dtype == torch.bfloat16, f"a bf16 weight comes back as bf16, not {found.dtype}"
-    assert torch.equal(found, (small.float() + 2 * B @ A).bfloat16()), "add in fp32 and round once, at the end"
+    table = torch.randn(7, 5)
+    reading, writing = (torch.randn(2, 7), torch.randn(5, 2)), (torch.randn(2, 5), torch.randn(7, 2))
+    before = table.clone()
+    found = candidate(table, reading, writing, 3.0)
+    assert torch.equal(table, before), "the table you were given has changed; give back new ones"
+    assert len(found) == 2, "two tables: the one to read from, then the one to write with"
+    assert [list(one.shape) for one in found] == [[7, 5], [7, 5]], "each is as large as the tied one, [7, 5]"
+    read, write = (table + 3 * change for change in ((reading[1] @ reading[0]).T, writing[1] @ writing[0]))
+    both = read + write - table
+    assert not torch.allclose(found[0], both, atol=1e-4), "each table gets its own change, not both"
+    assert torch.allclose(found[0], read, atol=1e-5), "to read from: the table and scaling times (B @ A), turned over"
+    assert torch.allclose(found[1], write, atol=1e-5), "to write with: the table and scaling times B @ A"
 
 
 def adapter_bytes(candidate):

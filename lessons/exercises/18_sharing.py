@@ -3,10 +3,13 @@
 from torch import Tensor
 
 
-def merge(weight: Tensor, A: Tensor, B: Tensor, r: int, alpha: float) -> Tensor:
-    """The weight [out, in] with LoRA's change in it. A is [r, in], B is [out, r], both fp32.
+def two_tables(
+    table: Tensor, reading: tuple[Tensor, Tensor], writing: tuple[Tensor, Tensor], scaling: float
+) -> tuple[Tensor, Tensor]:
+    """What a tied table [V, E] becomes when LoRA on both its uses is merged: one to read from, one to write with.
 
-    Computed in fp32, and given back in the weight's own precision. The weight itself stays as it is.
+    Each change is (A, B). For writing, as around any linear layer, A is [r, E] and B is [V, r]. For reading, around an
+    embedding, A is [r, V] and B is [E, r]. Both are scaled by `scaling`. The tied table stays as it is.
     """
     raise NotImplementedError
 

@@ -1,29 +1,27 @@
 """Solutions of lesson 18, and mistakes that its checks must find."""
 
 
-def merge(weight, A, B, r, alpha):
-    return (weight.float() + alpha / r * (B @ A)).to(weight.dtype)
+def two_tables(table, reading, writing, scaling):
+    return table + scaling * (reading[1] @ reading[0]).T, table + scaling * (writing[1] @ writing[0])
 
 
-def merge__forgets_the_scaling(weight, A, B, r, alpha):
-    return (weight.float() + B @ A).to(weight.dtype)
+def two_tables__puts_both_changes_into_one(table, reading, writing, scaling):
+    read, write = two_tables(table, reading, writing, scaling)
+    return read + write - table, read + write - table
 
 
-def merge__multiplies_the_other_way(weight, A, B, r, alpha):
-    return (weight.float() + alpha / r * (A.T @ B.T).reshape(weight.shape)).to(weight.dtype)
+def two_tables__takes_one_for_the_other(table, reading, writing, scaling):
+    return two_tables(table, reading, writing, scaling)[::-1]
 
 
-def merge__computes_in_the_weights_precision(weight, A, B, r, alpha):
-    return weight + (alpha / r * (B.to(weight.dtype) @ A.to(weight.dtype))).to(weight.dtype)
+def two_tables__forgets_the_scaling(table, reading, writing, scaling):
+    return two_tables(table, reading, writing, 1.0)
 
 
-def merge__gives_fp32_back(weight, A, B, r, alpha):
-    return weight.float() + alpha / r * (B @ A)
-
-
-def merge__changes_the_weight(weight, A, B, r, alpha):
-    weight += (alpha / r * (B @ A)).to(weight.dtype)
-    return weight
+def two_tables__changes_the_table(table, reading, writing, scaling):
+    write = table + scaling * (writing[1] @ writing[0])
+    table += scaling * (reading[1] @ reading[0]).T
+    return table, write
 
 
 def adapter_bytes(layers, r, new_tokens, width):

@@ -1,5 +1,6 @@
 """Every lesson runs, states no number that it does not show, and its checks tell right from wrong."""
 
+import ast
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from commands import run
 
 from lessons import check
+from minifc.text.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,3 +106,14 @@ def test_lessons_that_are_not_there_are_one_line(argv: list[str], capsys: pytest
 def test_exercises_that_are_left_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(check.main, "1") == 1
     assert capsys.readouterr().out.startswith("01_tokens\n  ✗ oldest_pair: not begun")
+
+
+def test_gemmas_pieces_in_lesson_9_are_its_tokenizer_s(shared: Path) -> None:
+    """The lesson runs on the embedded model and can only quote them."""
+    lesson = (ROOT / "lessons" / "09_new_tokens.py").read_text(encoding="utf-8")
+    text, pieces = (
+        ast.literal_eval(re.search(rf"^{name} = ([^#\n]+)", lesson, re.M)[1])  # type: ignore[index]
+        for name in ("BETWEEN", "OFFICIAL")
+    )
+    tokenizer = load_tokenizer(shared / "gemma-2-2b-it")
+    assert [tokenizer.decode([id_]) for id_ in tokenizer.encode(text)] == pieces
