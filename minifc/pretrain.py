@@ -11,6 +11,7 @@ import random
 import string
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -170,6 +171,18 @@ def optimizers(trainable: dict[str, nn.Parameter], config: LoopConfig) -> Optimi
     return [muon, torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Sums in one order: what torch.compile makes of the table's gradient would add it up in any."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@deterministic()
 def pretrain(to: Path, work: Path, seed: int = 0) -> None:
     """Both stages, and the model saved in bf16 in `to`. `work` keeps states to go on from."""
     tokenizer = build_tokenizer(work / "tokenizer")

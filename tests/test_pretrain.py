@@ -1,6 +1,7 @@
 """The way from nothing to a model, on a few steps; tests of the texts are in test_toy.py."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def few_steps(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
         "__getitem__",
         lambda self, i: documents(self, slice(0, 2) if isinstance(i, slice) else i),
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.usefixtures("few_steps")
+def test_two_compiled_runs_make_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile lets threads add to the table's gradient in any order, unless it is told not to."""
+    stages = [(name, replace(c, compile=True, rows=3, max_steps=8), make) for name, c, make in pretrain.STAGES[:1]]
+    monkeypatch.setattr(pretrain, "STAGES", stages)
+    for name in ("one", "other"):
+        assert run(pretrain.main, "--to", str(tmp_path / name), "--work", str(tmp_path / f"{name}-work")) == 0
+    one, other = (load_file(tmp_path / f"{name}-work" / "text" / "model.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.usefixtures("few_steps")
