@@ -179,8 +179,7 @@ class CallExam:
         question = self.questions[i]
         tools = ", ".join(tool["name"] for tool in question.tools)
         answers = [(name, answers.texts[i]) for name, answers in self.sittings.items()]
-        asked = str(question.messages[-1].get("content") or "")[-400:]
-        return [("tools", tools), ("user", asked), ("right", question.right), *answers]
+        return [("tools", tools), ("user", last_words(question.messages)), ("right", question.right), *answers]
 
 
 @dataclass
@@ -230,11 +229,15 @@ class DataExam:
     def samples(self) -> list[list[tuple[str, str]]]:
         samples = []
         for i, conversation in enumerate(self.conversations[: len(next(iter(self.replies.values())))]):
-            before = conversation.messages[: _first_reply(conversation)]
-            asked = str(before[-1].get("content") or "")[-400:] if before else ""
+            asked = last_words(conversation.messages[: _first_reply(conversation)])
             answers = [(name, replies[i]) for name, replies in self.replies.items()]
             samples.append([("user", asked), *answers])
         return samples
+
+
+def last_words(messages: Sequence[Message]) -> str:
+    """The end of what was said last, for people; nothing where nobody has spoken."""
+    return str(messages[-1].get("content") or "")[-400:] if messages else ""
 
 
 def _first_reply(conversation: Conversation) -> int:

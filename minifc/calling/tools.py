@@ -60,9 +60,13 @@ class Tool:
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """JSON arguments as the function takes them. Raises CallError that says which one is wrong."""
+        self.check(given)
+        return _made(self.function, given)
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raise CallError that says which of these JSON arguments is wrong."""
         if found := fault(dict(given), self.checked):
             raise CallError(f"{self.name}: {found}")
-        return _made(self.function, given)
 
 
 def tool(function: Callable[..., Any]) -> Tool:
@@ -168,10 +172,11 @@ def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
     known = {tool.name: tool for tool in tools}
     if call.name not in known:
         return {"error": f"there is no tool {call.name}; there are {', '.join(known) or 'none'}"}
-    asked = known[call.name]
-    if found := fault(dict(call.arguments), asked.checked):
-        return {"error": f"{call.name}: {found}"}
-    text = _in_a_process(asked.function, call.arguments, seconds)
+    try:
+        known[call.name].check(call.arguments)
+    except CallError as error:
+        return {"error": str(error)}
+    text = _in_a_process(known[call.name].function, call.arguments, seconds)
     if len(text) > MOST_CHARACTERS:
         return f"{text[:MOST_CHARACTERS]} ... (cut; {len(text):,} characters in all)"
     return json.loads(text)

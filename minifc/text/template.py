@@ -270,24 +270,24 @@ def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
     Raises TemplateError for a result that names no call of that turn, or one that has its result already.
     """
     ordered: list[Message] = []
-    results: list[tuple[int, Message]] = []  # of the last turn: the number of its call, and the result
+    results: dict[int, Message] = {}  # of the last turn's calls, by the number of the call
     calls: list[str] = []
     for number, message in enumerate(messages):
         id_ = message.get("tool_call_id")
         if SPEAKERS.get(str(message.get("role"))) != "tool" or id_ is None or not calls:
-            ordered += [result for _, result in sorted(results, key=lambda result: result[0])]
-            results = []
+            ordered += [results[call] for call in sorted(results)]
+            results = {}
             given = message.get("tool_calls")
             given = given if isinstance(given, Sequence) else []
             calls = [call["id"] for call in given if isinstance(call, Mapping) and isinstance(call.get("id"), str)]
             calls = calls if len(set(calls)) == len(given) else []  # without ids of their own they go by their order
             ordered.append(message)
-        elif id_ not in calls or calls.index(id_) in dict(results):
+        elif id_ not in calls or calls.index(id_) in results:
             which = "a call that has its result already" if id_ in calls else "no call of the turn before it"
-            raise TemplateError(f"message {number}: tool_call_id {id_!r} is of {which}")
+            raise TemplateError(f"message {number}: tool_call_id {id_!r} is of {which}; those calls are {calls}")
         else:
-            results.append((calls.index(id_), message))
-    return ordered + [result for _, result in sorted(results, key=lambda result: result[0])]
+            results[calls.index(id_)] = message
+    return ordered + [results[call] for call in sorted(results)]
 
 
 def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbatim: Sequence[str] | None) -> _Pieces:
