@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
     data = getattr(args, "data", "")
     for name in ("cases", "test_seed") if data else ("eval_share", "calls"):
         where = "the embedded model's own world" if data else "--data"
-        require(not hasattr(args, name), name, "", f"means something only with {where}")
+        require(not hasattr(args, name), name, getattr(args, name, ""), f"means something only with {where}")
     values = RECIPES[args.recipe or ("lean" if data else "tiny")]
     if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
         values = {name: value for name, value in values.items() if name != "max_steps"}
@@ -164,7 +164,8 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     watch = RowWatch(model, tokenizer, examples)
 
     states = folder / "states"
-    with JsonLines(folder / "metrics.jsonl", latest_step(states)) as metrics:
+    first = latest_step(states)  # not 0 where it goes on
+    with JsonLines(folder / "metrics.jsonl", first) as metrics:
         for record in metrics.kept:
             watch(record)
 
@@ -177,11 +178,11 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     exam.sit("after", model, tokenizer)
 
     tables = [exam.table(), *([watch.table()] if new else [])]
-    minutes = (time.perf_counter() - started) / 60
-    write_report(folder, tables, exam.samples(), resolved, minutes)
+    took = f"{(time.perf_counter() - started) / 60:.1f} minutes" + (f" from step {first} on" if first else "")
+    write_report(folder, tables, exam.samples(), resolved, took)
     shutil.rmtree(states, ignore_errors=True)
     print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
-    print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({minutes:.1f} minutes)")
+    print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({took})")
     if run.data:
         print(f"next: python -m minifc.export {folder} --to my-model")
     else:
@@ -291,13 +292,13 @@ def old_folder(run: RunConfig, resolved: Mapping[str, Any]) -> Path:
     return folder
 
 
-def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, minutes: float) -> None:
+def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, took: str) -> None:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     if not draw_loss(records, folder / "loss.png"):
         print("loss.png: not drawn; pip install matplotlib for it")
     parts = [
         f"# {folder.name}",
-        f"{minutes:.1f} minutes, {sum('loss' in record for record in records)} optimiser steps.",
+        f"{took}, {sum('loss' in record for record in records)} optimiser steps.",
         *(markdown_table(table) for table in tables),
         "![loss](loss.png)",
         "## Conversations",

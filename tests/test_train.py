@@ -160,6 +160,7 @@ def test_an_interrupted_run_goes_on(place: str, rows: Path, tmp_path: Path, monk
         [line for line in (f / "report.md").read_text().splitlines() if "`<tool" in line] for f in (whole, broken)
     ]
     assert new_rows[0] == new_rows[1] != []
+    assert "minutes from step 2 on, 4 optimiser steps." in (broken / "report.md").read_text()
     assert not (broken / "states").exists()
 
 
@@ -335,8 +336,8 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--tokens", ""], "name tags"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
         (["--device", "meta"], "--device meta"),
-        (["--eval-share", "0.5"], "--eval-share : means something only with --data"),
-        (["--data", "rows.jsonl"], "--cases : means something only with the embedded model's own world"),
+        (["--eval-share", "0.5"], "--eval-share 0.5: means something only with --data"),
+        (["--data", "rows.jsonl"], "--cases 2: means something only with the embedded model's own world"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(
