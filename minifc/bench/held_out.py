@@ -29,7 +29,7 @@ from minifc.tuning.loop import LoopConfig
 from minifc.tuning.lora import LoraConfig
 
 SEEDS = (0, 1, 2)
-TEST_SEEDS = (200, 201, 202)  # nobody has looked at answers to these
+TEST_SEEDS = (300, 301, 302)  # not used for anything else
 CASES = 400
 TAUGHT = "LoRA with new tokens"
 SHARES = [field.name for field in fields(Score)]

@@ -112,7 +112,7 @@ class Request:
         """Name the task and hold it against one name after the other, until one matches.
 
         A small model does not notice that something is missing from a list, but it learns
-        to tell whether two names that stand side by side are the same.
+        to tell whether two words that stand side by side are the same.
         """
         steps = [f"The task is {self.task.name}."]
         for name in names:
@@ -230,8 +230,19 @@ class World:
 
 
 def compare(one: str, other: str) -> str:
-    """The sentence that holds two names side by side."""
-    return f"{one} and {other} {'match' if one == other else 'differ'}."
+    """The sentence that holds two names side by side, word by word until two of them differ.
+
+    A verdict for each pair of words: one for whole names can be guessed from the verbs nearly always,
+    and a model that guesses does not learn to compare nouns (LOG.md, 2026-11-26).
+
+        "trace_crate: trace and trace match, crate and parcel differ."
+    """
+    steps = []
+    for ours, theirs in zip(one.split("_"), other.split("_"), strict=True):
+        steps.append(f"{ours} and {theirs} {'match' if ours == theirs else 'differ'}")
+        if ours != theirs:
+            break
+    return f"{one}: {', '.join(steps)}."
 
 
 def _a(noun: str) -> str:

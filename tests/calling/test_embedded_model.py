@@ -1,5 +1,6 @@
 """The embedded model under the grammar: untaught it can only write right calls, taught it loses nothing."""
 
+import random
 from pathlib import Path
 
 import jsonschema
@@ -14,11 +15,36 @@ from minifc.gemma.generate import generate
 from minifc.text.calls import TAGS, TOOL_CALL, parse_calls
 from minifc.text.template import render, stop_ids
 from minifc.text.tokenizer import load_tokenizer
+from minifc.toy.world import World, compare
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.vocab import add_tokens
 
 BATCH = 20
+PAIRS = 100
 pytestmark = pytest.mark.slow
+
+
+def test_untaught_it_compares_nouns_by_more_than_their_length(tiny: Path) -> None:
+    """Two names with one verb, and nouns of equally many tokens that are the same or not.
+
+    A pretraining once ended with a model that counted tokens, and its loss hardly showed it (LOG.md, 2026-11-26).
+    """
+    model, tokenizer = load_model(tiny, torch.float32), load_tokenizer(tiny)
+    rng = random.Random("pairs")
+    world = World(rng)
+    questions, expected = [], []
+    while len(questions) < PAIRS:
+        task = world.task()
+        other = task if rng.random() < 0.3 else world.task(verb=task.verb)
+        if len(tokenizer.encode(task.noun)) == len(tokenizer.encode(other.noun)):
+            questions.append(f"Compare.\n\n{task.name} {other.name}")
+            expected.append(compare(task.name, other.name))
+    chats = [[{"role": "user", "content": question}] for question in questions]
+    prompts = [render(chat, tokenizer, format="gemma", add_generation_prompt=True).ids for chat in chats]
+    replies = generate(model, prompts, 48, stop_ids(tokenizer))
+    written = [tokenizer.decode(reply).strip() for reply in replies]
+    wrong = [pair for pair in zip(written, expected, strict=True) if pair[0] != pair[1]]
+    assert len(wrong) <= 0.05 * PAIRS, wrong
 
 
 def test_untaught_and_forced_to_begin_a_call_it_writes_a_valid_one(tiny: Path) -> None:
