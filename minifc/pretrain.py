@@ -52,9 +52,9 @@ SHAPE = {
 }
 TEXT = LoopConfig(
     max_steps=2500, rows=3, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
-    autocast=True, compile=True, save_every=500, seed=1,
+    autocast=True, compile=True, eval_every=1000, save_every=500, seed=1,
 )  # fmt: skip
-CHAT = replace(TEXT, max_steps=18000, seed=2)
+CHAT = replace(TEXT, max_steps=26000, seed=2)
 
 
 def build_tokenizer(folder: Path) -> Tokenizer:
