@@ -66,14 +66,14 @@ def neighbours(piece: str, count: int = 5) -> list[str]:
     return [tokenizer.decode([other]) for other in likeness.topk(count + 1).indices.tolist() if other != id_]
 
 
-for piece in ("7", "The"):
+for piece in ("7", "Tell"):
     print(repr(piece), "is near", neighbours(piece))
 if EMBEDDED:
     assert all(near.isdigit() for near in neighbours("7"))
 
 # %% [markdown]
-# The embedded model has found out by itself that digits are of one kind, and that `The` is of a kind with other words
-# that begin a line.
+# The embedded model has found out by itself that digits are of one kind, and that `Tell` is of a kind with other words
+# that begin a question.
 #
 # ## How large is a vector?
 #

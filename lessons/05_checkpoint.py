@@ -364,7 +364,7 @@ assert apart < 1e-4
 if importlib.util.find_spec("transformers") is None:
     print("transformers is not installed: nothing to compare with")
 else:
-    command = [sys.executable, "-m", "minifc.verify", str(MODEL), "--seed", "1"]
+    command = [sys.executable, "-m", "minifc.verify", str(MODEL), "--tokens", "48", "--seed", "2"]
     verdict = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(verdict.stdout)
     assert verdict.returncode == 0, verdict.stderr

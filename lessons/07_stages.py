@@ -83,10 +83,10 @@ for name, config, _ in STAGES:
     print(f"stage {name:5} {config.max_steps:6,} steps of {config.rows * config.length:,} tokens")
 tiny = RECIPES["tiny"]
 print(f"fine-tuning {tiny['max_steps']:5,} steps of {tiny['rows'] * tiny['length']:,} tokens")
-assert sum(config.max_steps for _, config, _ in STAGES) > 60 * tiny["max_steps"]
+assert sum(config.max_steps for _, config, _ in STAGES) > 50 * tiny["max_steps"]
 
 # %% [markdown]
-# For each of our steps, more than 60 were made before it. With the real model the relation is far steeper: Gemma-2-2b
+# For each of our steps, more than 50 were made before it. With the real model the relation is far steeper: Gemma-2-2b
 # has read 2 trillion tokens ([Gemma 2](https://arxiv.org/abs/2408.00118)), the course fine-tunes on about 3 million at
 # most.
 
@@ -206,7 +206,7 @@ def answers(student, words, shown):
     for case in cases:
         asked = minifc.render(case.messages()[:1], words, case.tools, format="gemma", add_generation_prompt=True).ids
         prompt = before + asked[1:]  # asked[0] would be a second <bos>
-        replies += minifc.generate(student, prompt, max_new_tokens=160)
+        replies += minifc.generate(student, prompt, max_new_tokens=256)
         lengths.append(len(prompt))
     return replies, max(lengths)
 
@@ -328,7 +328,7 @@ if EMBEDDED:
 # *form* is: that a thought begins, that it ends, that a call begins and how it is framed. At many of those places it is
 # far more surprised than blind guessing would be; it is certain of something else.
 #
-# So the fine-tune has little to teach, and that is why 300 steps and a small adapter are enough. What it stands on,
+# So the fine-tune has little to teach, and that is why 480 steps and a small adapter are enough. What it stands on,
 # reading, choosing and copying, was the work of the two stages before. Take them away and see what is left:
 
 # %%

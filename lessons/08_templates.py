@@ -381,7 +381,7 @@ print(function_gemma(messages, tools))
 if EMBEDDED:
     model, words = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
     minifc.load_adapter(model, words, CALLER)
-    cases = [case for case in toy.held_out_cases(12, seed=100) if case.fits[0]]
+    cases = [case for case in toy.held_out_cases(24, seed=100) if case.fits[0]]
     no_system = {"role": "system", "content": ""}
     nothing = [
         {"role": "assistant", "tool_calls": []},
@@ -414,18 +414,17 @@ if EMBEDDED:
 
     score = {}
     for form in ("gemma", "course", "no turn marks", "Mistral's"):
-        replies = [minifc.generate(model, asked(case, form), max_new_tokens=160)[0] for case in cases]
+        replies = [minifc.generate(model, asked(case, form), max_new_tokens=256)[0] for case in cases]
         score[form] = sum(map(right, cases, replies))
         print(f"asked in the form {form}: {score[form]} of {len(cases)} calls exact")
-    assert score["gemma"] == len(cases) == 6
-    assert score["course"] >= 5
-    assert score["no turn marks"] <= 3
-    assert score["Mistral's"] == 0
+    assert min(score["gemma"], score["course"], score["no turn marks"]) > 0.7 * len(cases)
+    assert score["Mistral's"] < 0.5 * len(cases)
 
 # %% [markdown]
 # Its own form was `gemma`. The course's form is near enough: the turn markers are the same, a role's name differs, and
-# two sentences and an `<eos>` are added. Without turn markers it loses half of its calls or more, and Mistral's
-# brackets mean nothing to it. A model with a poor score is sometimes a good one that was asked with the wrong template.
+# two sentences and an `<eos>` are added. Even without turn markers it finds its way, by the tags that are left. Among
+# Mistral's brackets it loses most of its calls, though the tools and the request are there, word for word. A model with
+# a poor score is sometimes a good one that was asked with the wrong template.
 #
 # ## What the form costs
 #

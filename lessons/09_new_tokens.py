@@ -180,7 +180,7 @@ pairs = (others @ others.T)[~torch.eye(200, dtype=bool)]
 print(f"cosine of two idle rows {alike.mean():.3f}, of two ordinary ones {pairs.mean():.3f}")
 if EMBEDDED:
     assert alike.min() > 0.99
-    assert pairs.mean() < 0.6
+    assert pairs.mean() < 0.7
     assert table[unused].norm(dim=1).mean() > 2 * table.norm(dim=1).median()
 
 # %% [markdown]
@@ -257,9 +257,9 @@ with torch.no_grad():
         print(f"{name:18} {found[name][0]:15.1e} | {chat:13.4f} | {found[name][2]:18.2f} | {found[name][3]:13.2f}")
 
 # %% [markdown]
-# *Random* is ruinous. Such a row is four times as long as an ordinary one and points anywhere; a long row has a loud
-# voice in every score. In chats that have nothing to do with tools, the newcomers take about half of the probability,
-# and what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
+# *Random* is ruinous. Such a row is more than three times as long as an ordinary one and points anywhere; a long row
+# has a loud voice in every score. In chats that have nothing to do with tools, the newcomers take a third of the
+# probability, and what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
 #
 # All others leave the chats alone. *Mean* is the neutral choice: its score is the average of all scores, so it can be
 # nobody's favourite. Its newcomers are a surprise when they come, more than *zeros* are, whose score is 0 where most
@@ -268,11 +268,11 @@ with torch.no_grad():
 # %%
 if EMBEDDED:
     assert torch.allclose(hidden @ mean, (hidden @ table.T).mean(1), atol=1e-3)
-    assert found["random"][0] > 0.4  # half of the probability
-    assert found["random"][1] > 100 * found["mean"][1]
+    assert found["random"][0] > 0.3  # a third of the probability
+    assert found["random"][1] > 50 * found["mean"][1]
     assert all(found[name][0] < 1e-4 for name in starts if name != "random")
     assert found["zeros"][2] < found["pieces"][2] < found["mean"][2]
-    assert starts["random"].norm(dim=1).mean() > 4 * table.norm(dim=1).median()
+    assert starts["random"].norm(dim=1).mean() > 3 * table.norm(dim=1).median()
 
 # %% [markdown]
 # ## How things go on

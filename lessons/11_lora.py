@@ -149,7 +149,7 @@ right.legend()
 show(
     figure,
     "11-rank",
-    alt="Left: the singular values of a weight change fall steeply, to a fifth at the sixteenth, those of a random "
+    alt="Left: the singular values of a weight change fall steeply, to a quarter at the sixteenth, those of a random "
     "matrix slowly. Right: the loss falls from the untaught model's almost to that of the whole change as the first "
     "sixteen pairs are kept.",
 )

@@ -289,7 +289,7 @@ def exam(model) -> list[tuple[str, str]]:
     prompts = [render(m, c, add_generation_prompt=True).ids for m, c in zip(asked, held_out, strict=True)]
     whole = [render(c.messages()[:2], c) for c in held_out]
     right = [tokenizer.decode([i for i, m in zip(w.ids, w.mask, strict=True) if m][:-1]) for w in whole]
-    return list(zip(right, map(tokenizer.decode, minifc.generate(model, prompts, max_new_tokens=160)), strict=True))
+    return list(zip(right, map(tokenizer.decode, minifc.generate(model, prompts, max_new_tokens=256)), strict=True))
 
 
 before, loss_before = exam(model), evaluate(model)
@@ -315,7 +315,7 @@ show(
     figure,
     "13-loss",
     alt="Left: the learning rate rises over ten steps and falls along a cosine. Right: the loss on a logarithmic "
-    "scale falls from about two to a few hundredths, steeply in the first half; the kept rows end at the same level.",
+    "scale falls from about two to a few hundredths, steeply in the first half; the kept rows end a little below.",
 )
 
 # %% [markdown]
@@ -350,8 +350,8 @@ if EMBEDDED:
 # %% [markdown]
 # So a skill that was not there at all came with a hundred steps and a third of a million numbers: what the loss of
 # lesson 12 was about, the form, is there. What is left are slips, in copying and in choosing. The trained adapter in
-# `weights/tiny-caller` comes from three hundred steps with four times as many tokens in each, on conversations of up
-# to three requests; README tells how well it does.
+# `weights/tiny-caller` comes from nearly five times as many steps, with four times as many tokens in each, on
+# conversations of up to three requests; README tells how well it does.
 #
 # ## Twice the same
 #

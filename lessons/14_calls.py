@@ -364,7 +364,7 @@ if EMBEDDED:
         minifc.render(case.messages()[:1], tokenizer, case.tools, format="gemma", add_generation_prompt=True).ids
         for case in cases
     ]
-    replies = minifc.generate(model, prompts, max_new_tokens=192)
+    replies = minifc.generate(model, prompts, max_new_tokens=256)
     outcomes = [outcome(read_calls, ids) for ids in replies]
     assert outcomes == [outcome(package, ids) for ids in replies]
     for case, found in zip(cases[6:10], outcomes[6:10], strict=True):

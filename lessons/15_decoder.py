@@ -372,14 +372,18 @@ def write_masked(sentence: str, most_tokens: int = 48) -> list[int]:
 masked = [write_masked(sentence) for sentence, _ in REQUESTS]
 for ids in masked[:3]:
     print(repr(tokenizer.decode(ids)))
-malformed = sum(not readable(ids) for ids in masked)
-print(f"malformed: {malformed} of {len(masked)}")
+print(f"malformed: {sum(not readable(ids) for ids in masked)} of {len(masked)}")
+cut = [write_masked(sentence, most_tokens=32) for sentence, _ in REQUESTS]
+print(repr(tokenizer.decode(cut[1])))
+malformed = sum(not readable(ids) for ids in cut)
+print(f"malformed with 32 tokens and not 48: {malformed} of {len(cut)}")
 assert not EMBEDDED or malformed > 0
 
 # %% [markdown]
 # Half of the way. Every tool and key that it writes exists now (whether it is the one that was asked for is another
-# matter), but nothing forces the model to ever *end* a string or a number. It may write on until the tokens run out,
-# and half a call is no call. The mask keeps every step right, and the whole can still fail.
+# matter), but nothing forces the model to *end* a string or a number. Here it ends them by itself, given room; another
+# model, or another question, and it may write on until the tokens run out. Half a call is no call. The mask keeps every
+# step right, and the whole can still fail.
 #
 # ## Room to finish
 #

@@ -90,8 +90,8 @@ for case, calls in list(zip(questions, wanted, strict=True))[::24]:
 # %%
 grammars = [minifc.Grammar(case.tools, tokenizer) for case in questions]
 replies = {
-    "free": minifc.generate(model, prompts, max_new_tokens=192),
-    "held": minifc.generate(model, prompts, max_new_tokens=192, constraints=grammars),
+    "free": minifc.generate(model, prompts, max_new_tokens=256),
+    "held": minifc.generate(model, prompts, max_new_tokens=256, constraints=grammars),
 }
 
 

@@ -1,6 +1,6 @@
 """python -m minifc.pretrain: make weights/tiny from nothing.
 
-The embedded model goes through the first two of the course's three stages, on texts that toy.py
+The embedded model goes through the first two of the course's three stages, on texts that toy/
 generates: pretraining on plain text, then instruction tuning as a chat model. It reads, copies
 and chooses, but has never seen a tool or a tool call; that is the third stage, `minifc.train`.
 """

@@ -80,7 +80,7 @@ class RunConfig:
 
 # Values that differ from the dataclasses' defaults: for the embedded model, for real ones, and the course's own.
 RECIPES: dict[str, dict[str, Any]] = {
-    "tiny": {"max_steps": 300, "rows": 2, "length": 896, "learning_rate": 2e-3, "dtype": "float32"},
+    "tiny": {"max_steps": 480, "rows": 2, "length": 896, "learning_rate": 2e-3, "dtype": "float32"},
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
     "course": {
         "format": "course", "calls": "verbatim", "learn": "all", "init": "mean", "eval_share": 0.1, "seed": 42,
@@ -102,7 +102,8 @@ def main(argv: Sequence[str]) -> None:
     data = getattr(args, "data", "")
     for name in ("cases", "test_seed") if data else ("eval_share", "calls"):
         where = "the embedded model's own world" if data else "--data"
-        require(not hasattr(args, name), name, getattr(args, name, ""), f"means something only with {where}")
+        reason = f"means something only with {where}; leave it out"
+        require(not hasattr(args, name), name, getattr(args, name, ""), reason)
     values = RECIPES[args.recipe or ("lean" if data else "tiny")]
     if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
         values = {name: value for name, value in values.items() if name != "max_steps"}

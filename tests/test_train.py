@@ -336,8 +336,11 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--tokens", ""], "name tags"),
         (["--seed", "-1"], "--seed -1: must be 0 or more"),
         (["--device", "meta"], "--device meta"),
-        (["--eval-share", "0.5"], "--eval-share 0.5: means something only with --data"),
-        (["--data", "rows.jsonl"], "--cases 2: means something only with the embedded model's own world"),
+        (["--eval-share", "0.5"], "--eval-share 0.5: means something only with --data; leave it out"),
+        (["--eval-share", "many"], "invalid float value"),
+        (["--calls", "verbatim"], "--calls verbatim: means something only with --data; leave it out"),
+        (["--data", "rows.jsonl"], "--cases 2: means something only with the embedded model's own world; leave it out"),
+        (["--resume", "--to", "runs/none"], "runs/none"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(
