@@ -1,4 +1,4 @@
-"""The embedded model under the grammar: untaught it can only write right calls, taught it loses nothing."""
+"""The embedded model: untaught it compares names and under the grammar writes valid calls; taught it loses nothing."""
 
 import random
 from pathlib import Path
