@@ -377,7 +377,8 @@ assert first != other
 # [`minifc/tuning/loop.py`](../minifc/tuning/loop.py) adds what long runs need: evaluation, logs, states saved so that
 # an interrupted run goes on bit for bit, gradient checkpointing (lesson 19), 16-bit numbers where one asks for them; it
 # stops at a loss that is not finite.
-# On the same rows from the same seed it makes the same steps, with two micro-batches in each.
+# On the same rows from the same seed it makes the same steps, with two micro-batches in each, as long as it fills rows
+# as we do (`look_ahead`, lesson 10).
 
 # %%
 ours = fresh(seed=SEED)[0]
@@ -385,7 +386,8 @@ mine = train(ours, in_order(rows, SEED, 3, accumulation=2), RATE)
 
 theirs = fresh(seed=SEED)[0]
 records: list[dict] = []
-config = package.LoopConfig(max_steps=3, rows=1, length=LENGTH, accumulation=2, learning_rate=RATE, seed=SEED)
+steps = {"max_steps": 3, "rows": 1, "length": LENGTH, "accumulation": 2, "look_ahead": 1}
+config = package.LoopConfig(**steps, learning_rate=RATE, seed=SEED)
 package.train(theirs, rows, config, log=records.append, progress=False)
 packaged = [record["loss"] for record in records]
 print("ours:     ", [round(loss, 5) for loss in mine])

@@ -308,10 +308,10 @@ counted = []
 
 
 @minifc.tool
-def count_parcel(owner: str) -> int:
+def count_parcel(owner: str) -> dict[str, int]:
     """Use this to count a parcel."""
     counted.append(owner)
-    return len(counted)
+    return {"amount": len(counted)}
 
 
 @minifc.tool

@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -274,22 +275,35 @@ class Batch:
         return Batch(self.ids.to(device), self.targets.to(device), self.documents.to(device))
 
 
-def pack(examples: Iterable[Example], rows: int, length: int, pad_id: int = 0) -> Iterator[Batch]:
+def pack(examples: Iterable[Example], rows: int, length: int, pad_id: int = 0, look_ahead: int = 1) -> Iterator[Batch]:
     """Fill `rows` rows of `length` tokens with whole examples, each where it first fits.
 
+    look_ahead: how many of the coming examples there are to choose from. An empty row takes the first of them, any
+        other the longest that fits: so little room is left over, and no example waits for long.
     Every example appears exactly once and none is ever split, so each must fit into a row.
     """
+    upcoming = iter(examples)
+    waiting: list[Example] = []
     open_rows: list[list[Example]] = [[] for _ in range(rows)]
     room = [length] * rows
-    for example in examples:
-        if len(example.ids) > length:
-            raise ValueError(f"{example.source}: {len(example.ids)} tokens do not fit into a row of {length}")
-        fitting = [row for row in range(rows) if room[row] >= len(example.ids)]
-        if not fitting:
+    while True:
+        for example in islice(upcoming, look_ahead - len(waiting)):
+            if len(example.ids) > length:
+                raise ValueError(f"{example.source}: {len(example.ids)} tokens do not fit into a row of {length}")
+            waiting.append(example)
+        if not waiting:
+            break
+        shortest = min(len(example.ids) for example in waiting)
+        row = next((row for row in range(rows) if room[row] >= shortest), None)
+        if row is None:
             yield _batch(open_rows, length, pad_id)
-            open_rows, room, fitting = [[] for _ in range(rows)], [length] * rows, [0]
-        open_rows[fitting[0]].append(example)
-        room[fitting[0]] -= len(example.ids)
+            open_rows, room = [[] for _ in range(rows)], [length] * rows
+            continue
+        fitting = [example for example in waiting if len(example.ids) <= room[row]]
+        chosen = max(fitting, key=lambda example: len(example.ids)) if open_rows[row] else waiting[0]
+        waiting.remove(chosen)
+        open_rows[row].append(chosen)
+        room[row] -= len(chosen.ids)
     if any(open_rows):
         yield _batch([row for row in open_rows if row], length, pad_id)
 

@@ -39,6 +39,7 @@ class LoopConfig:
     max_steps: int = option(0, "optimiser steps, however many epochs they are; 0 is --epochs")
     rows: int = option(8, "rows in a batch")
     length: int = option(512, "tokens in a row, filled with whole conversations")
+    look_ahead: int = option(64, "how many of the next conversations a row may choose from, so as to leave less empty")
     accumulation: int = option(1, "batches in an optimiser step")
     learning_rate: float = option(2e-3, "of AdamW, at its highest")
     warmup_ratio: float = option(0.1, "share of the steps over which the learning rate rises")
@@ -52,7 +53,7 @@ class LoopConfig:
     seed: int = option(0, "of LoRA's start, dropout and the order of the data")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "rows", "length", "accumulation"):
+        for name in ("epochs", "rows", "length", "look_ahead", "accumulation"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("max_steps", "eval_every", "save_every", "weight_decay"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
@@ -209,7 +210,7 @@ def _steps(examples: Sequence[Example], config: LoopConfig) -> Iterator[list[Bat
         order = list(range(len(examples)))
         random.Random(f"{config.seed} {epoch}").shuffle(order)
         group: list[Batch] = []
-        for batch in pack((examples[i] for i in order), config.rows, config.length):
+        for batch in pack((examples[i] for i in order), config.rows, config.length, look_ahead=config.look_ahead):
             group.append(batch)
             if len(group) == config.accumulation:
                 yield group

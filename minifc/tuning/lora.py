@@ -94,7 +94,7 @@ class LoraPair(Lora):
     def change(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         A, B = self.lora_A.weight.to(x.dtype), self.lora_B.weight.to(x.dtype)
         x = F.dropout(x, self.dropout, self.training)
-        return F.linear(F.linear(x, A), B) * self.scaling
+        return F.linear(F.linear(x, A) * self.scaling, B)  # scaled where it is small
 
     def factors(self) -> tuple[Tensor, Tensor]:  # [out, R] [R, in]
         return self.lora_B.weight, self.lora_A.weight

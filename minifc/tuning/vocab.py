@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minifc.errors import OptionError, TokenizerError
@@ -39,7 +40,8 @@ class ExtendedVocabulary(nn.Module):
         """int64 [...] -> [..., E]"""
         row = self.index[ids]
         old: Tensor = self.base.lookup(ids.clamp(max=self.base.size - 1))
-        new = self.rows.to(old.dtype)[row.clamp(min=0)]
+        # Not plain indexing: its gradient is added up by several threads in any order, so no run would repeat.
+        new = F.embedding(row.clamp(min=0), self.rows.to(old.dtype))
         return torch.where((row >= 0)[..., None], new, old)
 
     def project(self, hidden: Tensor) -> Tensor:

@@ -340,6 +340,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(model: Gemma, examples:
         {"rows": 0},
         {"length": 0},
         {"accumulation": 0},
+        {"look_ahead": 0},
         {"max_steps": -1},
         {"eval_every": -1},
         {"save_every": -1},

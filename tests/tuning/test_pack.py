@@ -1,6 +1,7 @@
 """Packing: whole conversations, each once, in rows whose documents do not know of each other."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -46,20 +47,24 @@ def following(example: Example) -> list[int]:
 
 
 packed = settings(deadline=None, max_examples=60)
+look_aheads = st.sampled_from([1, 2, 5, 64])
 
 
 @packed
-@given(example_lists(), st.integers(1, 4))
-def test_every_example_once_and_whole_and_its_targets_its_own(examples: list[Example], rows: int) -> None:
+@given(example_lists(), st.integers(1, 4), look_aheads)
+def test_every_example_once_and_whole_and_its_targets_its_own(
+    examples: list[Example], rows: int, look_ahead: int
+) -> None:
     """The target after a document's last token is never the next document's first."""
-    found = [document for batch in pack(examples, rows, LENGTH, PAD) for document in documents_of(batch)]
+    batches = pack(examples, rows, LENGTH, PAD, look_ahead)
+    found = [document for batch in batches for document in documents_of(batch)]
     assert sorted(found) == [(example.ids, following(example)) for example in examples]
 
 
 @packed
-@given(example_lists(), st.integers(1, 4), st.sampled_from([0, 7]))
-def test_shapes_and_padding(examples: list[Example], rows: int, pad_id: int) -> None:
-    for batch in pack(examples, rows, LENGTH, pad_id):
+@given(example_lists(), st.integers(1, 4), st.sampled_from([0, 7]), look_aheads)
+def test_shapes_and_padding(examples: list[Example], rows: int, pad_id: int, look_ahead: int) -> None:
+    for batch in pack(examples, rows, LENGTH, pad_id, look_ahead):
         assert batch.ids.shape == batch.targets.shape == batch.documents.shape
         assert batch.ids.dtype == batch.targets.dtype == batch.documents.dtype == torch.int64
         assert 1 <= batch.ids.shape[0] <= rows
@@ -81,7 +86,7 @@ def test_supervised_counts_what_has_a_predecessor_and_is_learned_from(examples: 
 @packed
 @given(example_lists(), st.integers(1, 4))
 def test_batches_keep_the_order_of_the_data(examples: list[Example], rows: int) -> None:
-    """Within a batch rows are filled as it fits; no example overtakes another by a batch."""
+    """Without looking ahead rows of a batch are filled as it fits; no example overtakes another by a batch."""
     at = 0
     for batch in pack(examples, rows, LENGTH, PAD):
         texts = sorted(ids for ids, _ in documents_of(batch))
@@ -89,12 +94,47 @@ def test_batches_keep_the_order_of_the_data(examples: list[Example], rows: int) 
         at += len(texts)
 
 
-def test_examples_go_where_they_first_fit(make_examples: Make) -> None:
-    lengths = [
+@packed
+@given(example_lists(), st.integers(1, 4), look_aheads)
+def test_nobody_waits_for_long_or_comes_much_too_early(examples: list[Example], rows: int, look_ahead: int) -> None:
+    """Each batch has the first example that is left, and those that may be chosen are the next ones alone."""
+    left = [example.ids for example in examples]
+    for batch in pack(examples, rows, LENGTH, PAD, look_ahead):
+        found = [ids for ids, _ in documents_of(batch)]
+        assert left[0] in found
+        assert all(left.index(ids) < look_ahead + len(found) - 1 for ids in found)
+        left = [ids for ids in left if ids not in found]
+    assert not left
+
+
+def rows_of(batches: Iterable[Batch]) -> list[list[list[int]]]:
+    """The sizes of the documents in each row of each batch."""
+    return [
         [[row.tolist().count(document) for document in range(int(row.max()) + 1)] for row in batch.documents]
-        for batch in pack(make_examples([6, 7, 4, 3, 2]), 2, 10)
+        for batch in batches
     ]
-    assert lengths == [[[6, 4], [7, 3]], [[2]]]
+
+
+def test_examples_go_where_they_first_fit(make_examples: Make) -> None:
+    assert rows_of(pack(make_examples([6, 7, 4, 3, 2]), 2, 10)) == [[[6, 4], [7, 3]], [[2]]]
+
+
+def test_with_a_look_ahead_a_row_goes_on_with_the_longest_that_fits(make_examples: Make) -> None:
+    batches = pack(make_examples([6, 2, 7, 4, 3, 1]), 2, 10, look_ahead=4)
+    assert rows_of(batches) == [[[6, 4], [2, 7, 1]], [[3]]]
+
+
+def test_with_a_look_ahead_hardly_any_room_is_left_over(make_examples: Make) -> None:
+    """Lengths between a fifth and nine tenths of a row."""
+    rng = random.Random(0)
+    examples = make_examples([rng.randint(20, 90) for _ in range(400)])
+
+    def filled(look_ahead: int) -> float:
+        batches = list(pack(examples, 1, 100, look_ahead=look_ahead))
+        return sum(len(example.ids) for example in examples) / (100 * len(batches))
+
+    assert filled(1) < 0.8
+    assert filled(64) > 0.9
 
 
 def test_nothing_gives_no_batch() -> None:
