@@ -24,7 +24,8 @@ from torch import nn
 
 from minifc import toy
 from minifc.cli import Parser, run_command, seed_number
-from minifc.files import JsonLines, whole_folder
+from minifc.errors import CheckpointError, OptionError
+from minifc.files import JsonLines, read_json, whole_folder, write_text
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
@@ -183,9 +184,30 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def begin(to: Path, work: Path, seed: int) -> None:
+    """Refuse before hours of work what would fail after them, or go on from something else."""
+    for name, folder in (("to", to), ("work", work)):
+        if folder.exists() and not folder.is_dir():
+            raise OptionError(f"--{name} {folder}: a file is in the way; name a folder")
+    settings = {"seed": seed, "stages": {name: vars(config) for name, config, _ in STAGES}}
+    begun = work / "config.json"
+    if begun.is_file():
+        if read_json(begun, CheckpointError) != settings:
+            raise OptionError(f"--work {work}: a run with another seed or recipe was begun there; name a new folder")
+        return
+    if work.is_dir() and any(work.iterdir()):
+        raise OptionError(f"--work {work}: not empty, and no pretraining was begun there; name a new folder")
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(begun, json.dumps(settings, indent=2) + "\n")
+
+
 @deterministic()
 def pretrain(to: Path, work: Path, seed: int = 0) -> None:
-    """Both stages, and the model saved in bf16 in `to`. `work` keeps states to go on from."""
+    """Both stages, and the model saved in bf16 in `to`. `work` keeps states to go on from.
+
+    Raises OptionError where a folder cannot be used, before anything is made.
+    """
+    begin(to, work, seed)
     tokenizer = build_tokenizer(work / "tokenizer")
     model = new_model(tokenizer.size, seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.size} ids")

@@ -67,3 +67,34 @@ def test_an_interrupted_pretraining_makes_the_same_model(tmp_path: Path, monkeyp
     model = minifc.load_model(tmp_path / "whole")
     assert next(model.parameters()).dtype == torch.bfloat16
     assert (tmp_path / "whole" / "loss.png").is_file()
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize(
+    ("option", "there", "message"),
+    [
+        ("--to", "a file", "--to {}: a file is in the way"),
+        ("--work", "a file", "--work {}: a file is in the way"),
+        ("--work", "a file in a folder", "--work {}: not empty, and no pretraining was begun there"),
+        ("--work", "another seed", "--work {}: a run with another seed or recipe was begun there"),
+    ],
+)
+def test_what_is_in_the_way_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, there: str, message: str
+) -> None:
+    place = tmp_path / "place"
+    if there == "a file":
+        place.write_text("mine")
+    elif there == "a file in a folder":
+        place.mkdir()
+        (place / "notes.txt").write_text("mine")
+    else:
+        assert run(pretrain.main, "--to", str(tmp_path / "first"), "--work", str(place)) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    folders = {"--to": str(tmp_path / "to"), "--work": str(tmp_path / "work")} | {option: str(place)}
+    assert run(pretrain.main, *(word for pair in folders.items() for word in pair), "--seed", "1") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: " + message.format(place))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
