@@ -18,7 +18,7 @@ WITHOUT_27 = "(weight + (left @ right * self.scaling).to(weight.dtype))"
 TRIALS = [
     ("test_01", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_02", "tuning/vocab.py", "table[list(self.ids)] = self.rows.data.to(base.dtype)", "pass"),
-    ("test_03", "tuning/vocab.py", "self.rows.to(old.dtype)[", "self.rows.detach().to(old.dtype)["),
+    ("test_03", "tuning/vocab.py", "self.rows.to(old.dtype))", "self.rows.detach().to(old.dtype))"),
     ("test_03", "tuning/vocab.py", "hidden @ self.rows.to(", "hidden @ self.rows.detach().to("),
     ("test_04", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
     ("test_05", "tuning/vocab.py", "[ids].float().mean(0)", "[ids].float().mean(0) + torch.randn(())"),
