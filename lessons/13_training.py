@@ -386,8 +386,9 @@ mine = train(ours, in_order(rows, SEED, 3, accumulation=2), RATE)
 
 theirs = fresh(seed=SEED)[0]
 records: list[dict] = []
-steps = {"max_steps": 3, "rows": 1, "length": LENGTH, "accumulation": 2, "look_ahead": 1}
-config = package.LoopConfig(**steps, learning_rate=RATE, seed=SEED)
+config = package.LoopConfig(
+    max_steps=3, rows=1, length=LENGTH, look_ahead=1, accumulation=2, learning_rate=RATE, seed=SEED
+)
 package.train(theirs, rows, config, log=records.append, progress=False)
 packaged = [record["loss"] for record in records]
 print("ours:     ", [round(loss, 5) for loss in mine])

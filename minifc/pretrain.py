@@ -187,7 +187,7 @@ def deterministic() -> Iterator[None]:
 def begin(to: Path, work: Path, seed: int) -> None:
     """Refuse before hours of work what would fail after them, or go on from something else."""
     for name, folder in (("to", to), ("work", work)):
-        if folder.exists() and not folder.is_dir():
+        if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
             raise OptionError(f"--{name} {folder}: a file is in the way; name a folder")
     settings = {"seed": seed, "stages": {name: vars(config) for name, config, _ in STAGES}}
     begun = work / "config.json"

@@ -75,6 +75,8 @@ def test_an_interrupted_pretraining_makes_the_same_model(tmp_path: Path, monkeyp
     [
         ("--to", "a file", "--to {}: a file is in the way"),
         ("--work", "a file", "--work {}: a file is in the way"),
+        ("--to", "a file above", "--to {}: a file is in the way"),
+        ("--work", "a file above", "--work {}: a file is in the way"),
         ("--work", "a file in a folder", "--work {}: not empty, and no pretraining was begun there"),
         ("--work", "another seed", "--work {}: a run with another seed or recipe was begun there"),
     ],
@@ -85,6 +87,9 @@ def test_what_is_in_the_way_is_refused_before_the_work(
     place = tmp_path / "place"
     if there == "a file":
         place.write_text("mine")
+    elif there == "a file above":
+        place.write_text("mine")
+        place = place / "folder"
     elif there == "a file in a folder":
         place.mkdir()
         (place / "notes.txt").write_text("mine")
