@@ -393,21 +393,21 @@ if EMBEDDED:
     assert minifc.generate(model, ids[: -len(answer)]) == [answer]  # how it does that is lesson 6
 
     back = looks(model.model.layers[2].self_attn, given[2])
-    for head in range(2):
+    for head in (3, 2):
         distance = (torch.arange(T) - back[head].argmax(-1))[16:]
         usual = int(distance.mode().values)
         print(f"layer 2, head {head}: {usual} back, for {(distance == usual).float().mean():.0%} of the tokens")
-    previous = back[1].argmax(-1)
+    previous = back[3].argmax(-1)
     assert ((torch.arange(T) - previous)[16:] == 1).float().mean() > 0.95
 
-    copying = looks(model.model.layers[3].self_attn, given[3])[3]
+    copying = looks(model.model.layers[3].self_attn, given[3])[0]
     start = T - len(answer)
     figure, axis = plt.subplots(figsize=(12, 3.9))
     image = axis.imshow(copying[start - 1 : -1], cmap="Blues", aspect="auto", vmin=0, vmax=1)
     names = [piece.replace("\n", "⏎").replace(" ", "␣").strip("<>") for piece in pieces]
     axis.set_xticks(range(T), names, rotation=90, fontsize=7)
     axis.set_yticks(range(len(answer)), [f"before {name}" for name in names[start:]], fontsize=8)
-    axis.set(title="layer 3, head 3: where it looks as the answer is written", xlabel="token that is looked at")
+    axis.set(title="layer 3, head 0: where it looks as the answer is written", xlabel="token that is looked at")
     figure.colorbar(image, ax=axis, pad=0.01)
     show(
         figure,
@@ -425,10 +425,10 @@ if EMBEDDED:
 
 # %%
 if EMBEDDED:
-    brought = model.model.layers[2].self_attn.o_proj.weight[:, D : 2 * D]
+    brought = model.model.layers[2].self_attn.o_proj.weight[:, 3 * D : 4 * D]
     kept = brought.clone()
     brought.zero_()
-    lost = looks(model.model.layers[3].self_attn, given_to_attention()[3])[3]
+    lost = looks(model.model.layers[3].self_attn, given_to_attention()[3])[0]
     brought.copy_(kept)
     found = sum(pieces[now + 1] == pieces[int(lost[now].argmax())] for now in range(T - 9, T - 2))
     print(f"looks at the piece to be copied: {len(hits)} of {len(hits)} times before, {found} times now")

@@ -40,7 +40,7 @@ model = minifc.load_model(MODEL, dtype=torch.float32)
 #
 # The embedded model went through the same three stages in miniature, and the generator of its texts is in the package
 # ([minifc/toy](../minifc/toy/texts.py)). One document of each stage, drawn at random. First plain text, with a passage
-# and lines that follow from it. Many of its words are invented, so that nothing can be known by heart:
+# and lines that follow from it. Many of its words are invented or garbled, so that nothing can be known by heart:
 
 # %%
 for piece, _ in toy.text_document(random.Random(1)):
@@ -51,7 +51,7 @@ for piece, _ in toy.text_document(random.Random(1)):
 # call, forms to choose from and to fill in; no chat has a tool in it, a tag, or a call.
 
 # %%
-for message in toy.chat_document(random.Random(5)):
+for message in toy.chat_document(random.Random(6)):
     print(f"[{message['role']}] {message['content']}")
 
 # %% [markdown]

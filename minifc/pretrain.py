@@ -51,12 +51,11 @@ SHAPE = {
     "sliding_window": 64,
     "max_position_embeddings": 2048,
 }
-# weights/tiny was made with rows in the data's own order (look_ahead=1) and only so it comes out the same again.
 TEXT = LoopConfig(
-    max_steps=2500, rows=3, length=MOST_TOKENS, look_ahead=1, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
+    max_steps=2500, rows=3, length=MOST_TOKENS, learning_rate=3e-3, warmup_ratio=0.04, weight_decay=0.05,
     autocast=True, compile=True, eval_every=1000, save_every=500, seed=1,
 )  # fmt: skip
-CHAT = replace(TEXT, max_steps=26000, seed=2)
+CHAT = replace(TEXT, max_steps=24000, seed=2)
 
 
 def build_tokenizer(folder: Path) -> Tokenizer:
@@ -95,10 +94,10 @@ def _sample_texts(count: int) -> Iterator[str]:
     """Mostly invented words: else the listed ones of training become one piece each, and the unseen ones several."""
     rng = random.Random("tokenizer")
     for number in range(count):
-        yield "".join(text for text, _ in toy.text_document(rng, invented=0.9))
+        yield "".join(text for text, _ in toy.text_document(rng, invented=0.9, garbled=0.0))
         if number % 10 == 0:
-            yield from (message["content"] for message in toy.chat_document(rng))
-    for case in toy.training_cases(count // 10, seed=0, shuffled=0.4):
+            yield from (message["content"] for message in toy.chat_document(rng, garbled=0.0))
+    for case in toy.training_cases(count // 10, seed=0, shuffled=0.4, closed=False):
         yield TOOLS_INTRODUCTION + write_json(case.tools)
         yield from (message.get("thinking", "") for message in case.messages())
 

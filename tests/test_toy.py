@@ -74,6 +74,25 @@ def test_sentence_words_are_not_listed_as_test_words() -> None:
     assert len(listed) > 150
 
 
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_garbled_words_are_on_their_side_and_like_others(side: words.Side) -> None:
+    rng = random.Random(0)
+    said = ["parcel", "dorvan"]
+    garbled = [words.garble(rng, side, said) for _ in range(500)]
+    assert all(words.held_out(word) == (side == "test") for word in garbled)
+    parts = {word[i : i + 3] for word in said for i in range(len(word) - 2)}
+    assert sum(any(part in word for part in parts) for word in garbled) > 100
+    assert sum(len(set(word)) < len(word) for word in garbled) > 250  # a letter comes twice
+    assert len(set(garbled)) > 450
+
+
+def test_garbled_numbers_of_a_text_have_three_digits_in_all() -> None:
+    garbled = world.World(random.Random(0), garbled=1.0)
+    numbers = [garbled.value("number") for _ in range(50)]
+    assert len(set("".join(map(str, numbers)))) <= 3
+    assert max(numbers) > 999
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_fine_tuning_texts_hold_no_test_word(seed: int) -> None:
     assert_no_test_word(fine_tuning_texts(seed, 1000))

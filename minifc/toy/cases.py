@@ -58,8 +58,8 @@ def say(record: dict[str, Any]) -> str:
     return " ".join(f"The {name} is {value}." for name, value in record.items())
 
 
-def case(world: World, fits: bool | None = None, turns: int = 1) -> Case:
-    """A conversation about 2 to 4 tools. `fits` says whether the first request has its tool."""
+def case(world: World, fits: bool | None = None, turns: int = 1, closed: bool = False) -> Case:
+    """A conversation about 2 to 4 tools, `closed` or not. `fits` says whether the first request has its tool."""
     rng = world.rng
     tasks = world.tasks(rng.randint(2, 4))
     requests, results = [], []
@@ -68,13 +68,16 @@ def case(world: World, fits: bool | None = None, turns: int = 1) -> Case:
         requests.append(world.request(rng.choice(tasks) if fitting else world.other_task(tasks)))
         if fitting:
             results.append({slot.name: world.value(slot.kind) for slot in world.slots(rng.randint(1, 2))})
-    return Case([task.tool() for task in tasks], requests, results)
+    return Case([task.tool(closed) for task in tasks], requests, results)
 
 
-def training_cases(count: int, seed: int, shuffled: float = 0.0) -> list[Case]:
-    """What the embedded model is fine-tuned on: requests that name their details in the tool's order."""
+def training_cases(count: int, seed: int, shuffled: float = 0.0, closed: bool = True) -> list[Case]:
+    """What the embedded model is fine-tuned on: requests that name their details in the tool's order.
+
+    closed: every second conversation has closed tools, so that the model meets such as `minifc.tool` makes.
+    """
     world = World(random.Random(f"train {seed}"), "train", improvised=0.3, shuffled=shuffled)
-    return [case(world, turns=world.rng.choice((1, 1, 2, 3))) for _ in range(count)]
+    return [case(world, turns=world.rng.choice((1, 1, 2, 3)), closed=closed and i % 2 == 1) for i in range(count)]
 
 
 def held_out_cases(count: int, seed: int, sentences: Sentences = "known") -> list[Case]:

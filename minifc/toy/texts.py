@@ -24,27 +24,28 @@ GREETINGS = [
 ]
 
 INVENTED = 0.6  # how often a word is invented
+GARBLED = 0.4  # how often it is, before that, a garbled one
 
 # A document is pieces of text, each with whether it can be predicted from what stands before it.
 Document = list[tuple[str, bool]]
 
 
-def text_document(rng: random.Random, invented: float = INVENTED) -> Document:
+def text_document(rng: random.Random, invented: float = INVENTED, garbled: float = GARBLED) -> Document:
     """Stage 1: plain text. A passage, then what follows from it, line by line."""
-    passage, exchanges = _lesson(rng, invented)
+    passage, exchanges = _lesson(rng, invented, garbled)
     document: Document = [(passage + "\n", False)]
     for question, reply in exchanges:
         document += [(f"Q: {question}\nA: ", False), (f"{reply}\n", True)]
     return document
 
 
-def chat_document(rng: random.Random) -> list[dict[str, str]]:
+def chat_document(rng: random.Random, garbled: float = GARBLED) -> list[dict[str, str]]:
     """Stage 2: the same skills as a chat, in messages of user and assistant."""
     if rng.random() < 0.03:
         exchanges = [rng.choice(GREETINGS) for _ in range(3)]
         passage = ""
     else:
-        passage, exchanges = _lesson(rng)
+        passage, exchanges = _lesson(rng, INVENTED, garbled)
         if rng.random() < 0.1:
             exchanges.append(rng.choice(GREETINGS))
     messages = []
@@ -57,13 +58,13 @@ def chat_document(rng: random.Random) -> list[dict[str, str]]:
 _Lesson = tuple[str, list[tuple[str, str]]]  # a passage, and questions with their replies
 
 
-def _lesson(rng: random.Random, invented: float = INVENTED) -> _Lesson:
+def _lesson(rng: random.Random, invented: float, garbled: float) -> _Lesson:
     kinds: list[tuple[Callable[[World], _Lesson], int]] = [
         (_copying, 1), (_record, 2), (_extraction, 4), (_pairs, 3), (_search, 2), (_choice, 3), (_forms, 6),
     ]  # fmt: skip
     lessons, weights = zip(*kinds, strict=True)
     lesson: Callable[[World], _Lesson] = rng.choices(lessons, weights)[0]
-    return lesson(World(rng, invented=invented, improvised=0.4, shuffled=0.4))
+    return lesson(World(rng, invented=invented, improvised=0.4, shuffled=0.4, garbled=garbled))
 
 
 def _copying(world: World) -> _Lesson:

@@ -6,7 +6,9 @@ are made of nothing else.
 """
 
 import random
+import string
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -131,6 +133,23 @@ def invent(rng: random.Random, side: Side) -> str:
             one, other = rng.choice(_LISTED), rng.choice(_LISTED)
             word = one[: rng.randint(2, 4)] + other[-rng.randint(2, 4) :]
         if held_out(word) == (side == "test") and word not in _TAKEN:
+            return word
+
+
+def garble(rng: random.Random, side: Side, said: Sequence[str] = ()) -> str:
+    """A word that is hard to copy: of parts of any word, of one said before or of itself, or of any letters.
+
+    Who copies by what words look like, or by the piece that stands before, fails in it: it has no usual
+    shape, a piece may come twice, and what was said before may begin or go on like it.
+    """
+    while True:
+        word = ""
+        for _ in range(rng.randint(2, 4)):
+            letters = "".join(rng.sample(string.ascii_lowercase, 3))
+            source = rng.choice((rng.choice(_LISTED), rng.choice(said or _LISTED), letters, word or letters))
+            start = rng.randrange(len(source))
+            word += source[start : start + rng.randint(1, 4)].lower()
+        if held_out(word) == (side == "test") and word not in _TAKEN and len(set(word)) > 2 and len(word) <= 12:
             return word
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minifc.text.calls import write_json
-from minifc.toy.words import Side, invent, words
+from minifc.toy.words import Side, garble, invent, words
 
 # Sentences of training, and those kept for the split "with unseen frames". {d} is where the details go.
 REQUESTS = [
@@ -78,8 +78,8 @@ class Task:
     def name(self) -> str:
         return f"{self.verb}_{self.noun}"
 
-    def tool(self) -> dict[str, Any]:
-        """The task as a tool: its JSON schema."""
+    def tool(self, closed: bool = False) -> dict[str, Any]:
+        """The task as a tool: its JSON schema. closed: without other details, said as `minifc.tool` says it."""
         return {
             "name": self.name,
             "description": self.description,
@@ -87,6 +87,7 @@ class Task:
                 "type": "object",
                 "properties": {slot.name: {"type": slot.type} for slot in self.slots},
                 "required": [self.slots[0].name] if self.slots else [],
+                **({"additionalProperties": False} if closed else {}),
             },
         }
 
@@ -131,6 +132,7 @@ class World:
         to find verb, noun, slots and values by how they stand together rather than by set phrases.
     shuffled: how often the details are said in another order than the task's.
     unseen: ask in forms of sentence that are in no training text.
+    garbled: how often a word or a number is one that is easily mistaken for those said before.
     """
 
     rng: random.Random
@@ -139,14 +141,26 @@ class World:
     improvised: float = 0.0
     shuffled: float = 0.0
     unseen: bool = False
+    garbled: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.said: list[str] = []
+        self.digits = self.rng.sample("0123456789", 3) if self.garbled else []  # of garbled numbers
 
     def word(self, kind: str) -> str:
-        if self.rng.random() < self.invented:
+        if self.garbled and self.rng.random() < self.garbled:
+            again = self.said and self.rng.random() < 0.1
+            word = self.rng.choice(self.said) if again else garble(self.rng, self.side, self.said)
+        elif self.rng.random() < self.invented:
             word = invent(self.rng, self.side)
-            return word.capitalize() if kind in ("person", "place") else word
-        return self.rng.choice(words(kind, self.side))
+        else:
+            word = self.rng.choice(words(kind, self.side))
+        self.said.append(word.lower())
+        return word.capitalize() if kind in ("person", "place") else word
 
     def value(self, kind: str) -> Any:
+        if kind == "number" and self.garbled and self.rng.random() < self.garbled:
+            return int("".join(self.rng.choices(self.digits, k=self.rng.randint(1, 4))))
         if kind == "number":
             return self.rng.choice((self.rng.randint(1, 99), self.rng.randint(100, 999), self.rng.randint(1, 20)))
         if self.rng.random() < 0.2:
