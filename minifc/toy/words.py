@@ -155,7 +155,7 @@ def garble(rng: random.Random, side: Side, said: Sequence[str] = ()) -> str:
 
 # Words of our own sentences that the hash gives to the test side: invented words must not meet them.
 SENTENCES = frozenset(
-    """am could differ each entry fields fill filled fits for from have help helps here id if label list
+    """am could differ each entry false fields fill filled fits for from have help helps here id if label list
     need note object repeat should slots tell thank that thinking to when writes""".split()
 )
 _LISTED = sorted({word.lower() for words in (VERBS, NOUNS, *SLOTS.values(), *VALUES.values()) for word in words})
