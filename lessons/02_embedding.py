@@ -72,7 +72,7 @@ if EMBEDDED:
     assert all(near.isdigit() for near in neighbours("7"))
 
 # %% [markdown]
-# The embedded model has found out by itself that digits are of one kind, and that `Tell` is of a kind with other words
+# The embedded model has found out by itself that digits are of one kind, and nearest to `Tell` it has put other words
 # that begin a question.
 #
 # ## How large is a vector?

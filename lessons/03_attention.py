@@ -192,7 +192,7 @@ show(
     figure,
     "03-soft-cap",
     alt="An S-shaped curve: along the diagonal near zero, then bending towards 50 on the right and -50 on the left. "
-    "The scores of our token lie on it near the middle, where it is almost straight.",
+    "The scores of our token lie on it from about -45 to 75, also where it bends.",
 )
 print("5 becomes", round(cap * math.tanh(5 / cap), 2), "and 500 becomes", round(cap * math.tanh(500 / cap), 2))
 

@@ -260,7 +260,7 @@ for name, share in shares(expected, stations(loaded, ids)).items():
 print(f"{len(ids)} tokens, and a window of {config.sliding_window}")
 
 # %% [markdown]
-# The differences are about a millionth at most. Now we know what *equal* looks like, and all else will stand out.
+# The differences are a few millionths at most. Now we know what *equal* looks like, and all else will stand out.
 #
 # ## Broken on purpose
 #
@@ -325,7 +325,7 @@ show(
     figure,
     "05-mismatch",
     alt="Five lines over the stations of the model, on a logarithmic scale. The one that was loaded right stays below "
-    "a millionth. Each broken one follows it until its mistake, jumps there by many powers of ten, and stays.",
+    "a few millionths. Each broken one follows it until its mistake, jumps there by many powers of ten, and stays.",
 )
 
 # %% [markdown]

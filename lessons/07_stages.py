@@ -151,9 +151,9 @@ if EMBEDDED:
     assert minifc.parse_calls(reply, tokenizer) == []
 
 # %% [markdown]
-# It says what the task is and compares that with names, as it learned to in its chats, though it makes some of them up.
-# But there is no call. It has no idea that one is wanted, nor how one is written. Somebody who only reads the answer
-# could do nothing with it; a program could do even less.
+# It says what the task is, as it learned to in its chats, and then loses itself in scraps of the list of tools. But
+# there is no call. It has no idea that one is wanted, nor how one is written. Somebody who only reads the answer could
+# do nothing with it; a program could do even less.
 #
 # The trained caller is the same model with an **adapter** on it: a small file of changes (lesson 11), which leaves the
 # model's own weights as they were.
@@ -318,8 +318,8 @@ if EMBEDDED:
     show(
         figure,
         "07-surprise",
-        alt="Two bar charts of surprise over the tokens of the right answer. The chat model is surprised, by up to "
-        "25 nats, at the tags and at the frame of the call, and hardly anywhere else; the caller is flat at zero.",
+        alt="Two bar charts of surprise over the tokens of the right answer. The chat model is surprised, by more "
+        "than 20 nats, at the tags and at the frame of the call, and hardly anywhere else; the caller is flat at zero.",
     )
 
 # %% [markdown]
@@ -368,7 +368,7 @@ if EMBEDDED:
 
 # %% [markdown]
 # It does. But in chats that it has not seen it is surprised by many times as much as before, if still by little. And
-# offer it a tool and ask who it is: it compares tasks and tools, most of them made up, and declines. In its
+# offer it a tool and ask who it is: it takes the question for a task, and stops in the middle of its thought. In its
 # fine-tuning, whoever spoke beside a list of tools wanted something done. A model learns what its data show, and
 # nothing says so as plainly as what it does where they show nothing.
 #

@@ -185,7 +185,7 @@ if EMBEDDED:
 
 # %% [markdown]
 # The advantage is that every program which knows the model's shape still fits. The drawback is what these rows hold.
-# They started at random, but in the embedded model they point nearly the same way now, and are twice as long as others.
+# They started at random, but in the embedded model they point nearly the same way now, and are over twice as long as others.
 # Training did that: at every token that it learned from, it pushed down the score of all ids that did *not* come, and
 # these never came. They have learned one thing, not to be written. So a reused row too should be given another
 # beginning.
@@ -258,8 +258,8 @@ with torch.no_grad():
 
 # %% [markdown]
 # *Random* is ruinous. Such a row is more than three times as long as an ordinary one and points anywhere; a long row
-# has a loud voice in every score. In chats that have nothing to do with tools, the newcomers take a third of the
-# probability, and what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
+# has a loud voice in every score. In chats that have nothing to do with tools, the newcomers take more than half
+# of the probability, and what the model knew is shouted down. Old rows are unharmed, and yet the old model is gone.
 #
 # All others leave the chats alone. *Mean* is the neutral choice: its score is the average of all scores, so it can be
 # nobody's favourite. Its newcomers are a surprise when they come, more than *zeros* are, whose score is 0 where most
@@ -268,7 +268,7 @@ with torch.no_grad():
 # %%
 if EMBEDDED:
     assert torch.allclose(hidden @ mean, (hidden @ table.T).mean(1), atol=1e-3)
-    assert found["random"][0] > 0.3  # a third of the probability
+    assert found["random"][0] > 0.5  # more than half of the probability
     assert found["random"][1] > 50 * found["mean"][1]
     assert all(found[name][0] < 1e-4 for name in starts if name != "random")
     assert found["zeros"][2] < found["pieces"][2] < found["mean"][2]
@@ -326,7 +326,7 @@ if EMBEDDED:
         figure,
         "09-starts",
         alt="Loss over twenty steps of training new rows. Random begins far above the others and comes down; zeros "
-        "begins lowest, falls for three steps, then jumps up and down; mean and pieces fall, pieces lowest at the end.",
+        "begins lowest, jumps up and down and ends highest; mean and pieces fall, close together, and end lowest.",
     )
 
 # %%
@@ -341,9 +341,9 @@ if EMBEDDED:
 # *Zeros* began lowest and goes nowhere. The likely reason is the norm that every block has before its attention (lesson
 # 2): it stretches any vector to the same length. Of a row of zeros it makes zeros; of a row that has moved by a hair it
 # makes a full vector in whatever direction the hair points. After a few steps it jumps about and does not settle.
-# *Random* must first become quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it:
-# `<tool_call>` begins near "tool" and "call", where the model has some notion already, and its rows differ from the
-# first step on. It is our default.
+# *Random* must first become quiet. *Mean* begins in the middle of things and moves from there. *Pieces* is ahead of it
+# at first, and by a hair on other conversations: `<tool_call>` begins near "tool" and "call", where the model has some
+# notion already, and its rows differ from the first step on. It is our default.
 #
 # Twenty steps, one seed, one small model, and rows alone: that decides nothing for yours. But what it costs to look is
 # a minute.
