@@ -185,10 +185,10 @@ if EMBEDDED:
 
 # %% [markdown]
 # The advantage is that every program which knows the model's shape still fits. The drawback is what these rows hold.
-# They started at random, but in the embedded model they point nearly the same way now, and are over twice as long as others.
-# Training did that: at every token that it learned from, it pushed down the score of all ids that did *not* come, and
-# these never came. They have learned one thing, not to be written. So a reused row too should be given another
-# beginning.
+# They started at random, but in the embedded model they point nearly the same way now, and are twice as long as others
+# or longer. Training did that: at every token that it learned from, it pushed down the score of all ids that did *not*
+# come, and these never came. They have learned one thing, not to be written. So a reused row too should be given
+# another beginning.
 #
 # ## Where to begin
 #
