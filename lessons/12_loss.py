@@ -161,7 +161,7 @@ show(
     figure,
     "12-tokens",
     alt="Loss over the supervised tokens of a row. The untaught model's is close to zero nearly everywhere and very "
-    "high at a few places: the tags and what stands beside them. The taught model's stays close to zero.",
+    "high at a few places, most of them tags or beside tags. The taught model's stays close to zero.",
 )
 
 # %% [markdown]

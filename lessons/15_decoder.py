@@ -381,9 +381,9 @@ assert not EMBEDDED or malformed > 0
 
 # %% [markdown]
 # Half of the way. Every tool and key that it writes exists now (whether it is the one that was asked for is another
-# matter), but nothing forces the model to *end* a string or a number. Here it ends them by itself, given room; another
-# model, or another question, and it may write on until the tokens run out. Half a call is no call. The mask keeps every
-# step right, and the whole can still fail.
+# matter), but nothing forces the model to *end* a string or a number. In more than half of these calls it writes on,
+# one digit after the other for instance, until the tokens run out. Half a call is no call. The mask keeps every step
+# right, and the whole can still fail.
 #
 # ## Room to finish
 #

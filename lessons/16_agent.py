@@ -120,8 +120,8 @@ print("the scales say:  ", json.dumps(weigh_parcel("Nina")))
 assert "12" not in tokenizer.decode(dreamt)
 
 # %% [markdown]
-# An invented observation looks like a real one. So acting means to stop generating; what comes next is not the model's
-# to write.
+# This one is not even well formed. A better model's would look like a real one, and be just as invented. So acting
+# means to stop generating; what comes next is not the model's to write.
 #
 # ## Check, then run
 #
@@ -229,8 +229,9 @@ assert "LookupError" in failed[2]["content"]["error"]
 assert failed[-1]["role"] == "assistant"  # and the conversation went on
 
 # %% [markdown]
-# (Our model repeats what it is told, word by word, and stumbles over words that it has never seen. A large one would
-# say that Vera has no parcel here, or ask for another name.)
+# (Our model can repeat a number or a word that it is told. A whole sentence with words that it has never seen is too
+# much for it: it falls into one word and says that until its tokens run out. A large one would say that Vera has no
+# parcel here, or ask for another name.)
 #
 # The bound, with a model made of one line that never has enough:
 

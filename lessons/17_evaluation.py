@@ -250,8 +250,8 @@ assert both[True, False] == 0
 
 # %% [markdown]
 # Where the model was right anyway, the grammar changes nothing; it mends a call that would have been malformed, if the
-# rest of it is right. The share of readable calls goes up to all of them, the share of right ones hardly: what could
-# not be read was, for the most part, wrong besides. A report that gives only the first says little.
+# rest of it is right. The share of readable calls goes up to all of them, the share of right ones not at all:
+# what could not be read was wrong besides. A report that gives only the first says little.
 #
 # ## Against what?
 #
