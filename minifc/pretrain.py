@@ -91,7 +91,10 @@ def build_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _sample_texts(count: int) -> Iterator[str]:
-    """Mostly invented words: else the listed ones of training become one piece each, and the unseen ones several."""
+    """Mostly invented words: else the listed ones of training become one piece each, and the unseen ones several.
+
+    Nothing is garbled, as pieces of garbled words are found in no other.
+    """
     rng = random.Random("tokenizer")
     for number in range(count):
         yield "".join(text for text, _ in toy.text_document(rng, invented=0.9, garbled=0.0))

@@ -59,7 +59,7 @@ def say(record: dict[str, Any]) -> str:
 
 
 def case(world: World, fits: bool | None = None, turns: int = 1, closed: bool = False) -> Case:
-    """A conversation about 2 to 4 tools, `closed` or not. `fits` says whether the first request has its tool."""
+    """A conversation about 2 to 4 tools. `fits`: whether the first request has its tool; `closed` as in Task.tool."""
     rng = world.rng
     tasks = world.tasks(rng.randint(2, 4))
     requests, results = [], []

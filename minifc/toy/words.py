@@ -136,11 +136,12 @@ def invent(rng: random.Random, side: Side) -> str:
             return word
 
 
-def garble(rng: random.Random, side: Side, said: Sequence[str] = ()) -> str:
-    """A word that is hard to copy: of parts of any word, of one said before or of itself, or of any letters.
+def garble(rng: random.Random, side: Side, said: Sequence[str]) -> str:
+    """A word that is hard to copy, of parts of a listed word, of one said before, of itself, or of any letters.
 
-    Who copies by what words look like, or by the piece that stands before, fails in it: it has no usual
-    shape, a piece may come twice, and what was said before may begin or go on like it.
+    Whoever copies by what words look like, or by the last piece alone, fails in it: it has no usual
+    shape, a piece may come twice, and a word said before may begin or go on like it.
+    said: words in small letters.
     """
     while True:
         word = ""
@@ -148,7 +149,7 @@ def garble(rng: random.Random, side: Side, said: Sequence[str] = ()) -> str:
             letters = "".join(rng.sample(string.ascii_lowercase, 3))
             source = rng.choice((rng.choice(_LISTED), rng.choice(said or _LISTED), letters, word or letters))
             start = rng.randrange(len(source))
-            word += source[start : start + rng.randint(1, 4)].lower()
+            word += source[start : start + rng.randint(1, 4)]
         if held_out(word) == (side == "test") and word not in _TAKEN and len(set(word)) > 2 and len(word) <= 12:
             return word
 
