@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and JSON read with errors that name the file."""
+"""Files written whole or not at all, and JSON and tensors read with errors that name the file."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
-from minifc.errors import MinifcError
+from minifc.errors import CheckpointError, MinifcError
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
@@ -74,6 +76,14 @@ def read_json(path: Path, error: type[MinifcError]) -> Any:
         raise error(f"{path}: not found") from None
     except (OSError, ValueError, RecursionError) as problem:
         raise error(f"{path}: not JSON ({problem})") from None
+
+
+def read_tensors(path: Path, advice: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. CheckpointError, naming it and saying what to do, if it is not a whole one."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cut short, damaged or missing ({error}); {advice}") from None
 
 
 class JsonLines:

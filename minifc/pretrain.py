@@ -18,14 +18,14 @@ from typing import Any, overload
 
 import tokenizers
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 
 from minifc import toy
 from minifc.cli import Parser, run_command, seed_number
 from minifc.errors import CheckpointError, OptionError
-from minifc.files import JsonLines, read_json, whole_folder, write_text
+from minifc.files import JsonLines, read_json, read_tensors, whole_folder, write_text
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
@@ -217,7 +217,7 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
         result = work / stage / "model.safetensors"
         if result.is_file():
             print(f"stage {stage}: done before")
-            model.load_state_dict(load_file(result))
+            model.load_state_dict(read_tensors(result, "delete it, and its stage is learned again"))
             continue
         documents = Documents(tokenizer, stage, seed, make)
         dev = Documents(tokenizer, f"{stage} dev", seed, make)[:100]
@@ -225,7 +225,9 @@ def pretrain(to: Path, work: Path, seed: int = 0) -> None:
         (work / stage).mkdir(parents=True, exist_ok=True)
         with JsonLines(work / f"{stage}.jsonl", latest_step(work / stage)) as log:
             train(model, documents, config, dev, log, work / stage, make_optimizers=optimizers)
-        save_file(model.state_dict(), result)
+        part = result.with_suffix(".part")
+        save_file(model.state_dict(), part)
+        part.replace(result)  # whole or not at all: what is there counts as learned
     model.to(torch.bfloat16)
     records: list[dict[str, Any]] = []
     for stage, _, _ in STAGES:

@@ -70,6 +70,21 @@ def test_an_interrupted_pretraining_makes_the_same_model(tmp_path: Path, monkeyp
 
 
 @pytest.mark.usefixtures("few_steps")
+def test_a_stage_that_was_cut_short_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--to", str(tmp_path / "to"), "--work", str(tmp_path / "work")]
+    assert run(pretrain.main, *argv) == 0
+    learned = tmp_path / "work" / "text" / "model.safetensors"
+    assert sorted(path.name for path in learned.parent.iterdir()) == ["model.safetensors", "step-000002"]
+    learned.write_bytes(learned.read_bytes()[:1000])
+    capsys.readouterr()
+    assert run(pretrain.main, *argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {learned}: cut short")
+    assert error.endswith("; delete it, and its stage is learned again\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize(
     ("option", "there", "message"),
     [

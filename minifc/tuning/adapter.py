@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minifc.errors import CheckpointError, OptionError, TokenizerError
-from minifc.files import read_json, whole_folder
+from minifc.files import read_json, read_tensors, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.hub import split_revision
 from minifc.text.template import ROLE_NAMES, Format, stop_ids
@@ -113,7 +112,8 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     """
     folder = Path(folder)
     config, record = _read_config(adapter_file(folder, CONFIG)), _read_record(folder)
-    tensors = _read_tensors(adapter_file(folder, WEIGHTS))
+    saved = read_tensors(adapter_file(folder, WEIGHTS), "copy the adapter here again")
+    tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in saved.items()}
     vocabulary = model.model.embed_tokens
     if not isinstance(vocabulary, Vocabulary) or any(lora_layers(model)):
         raise CheckpointError(f"{folder}: the model already has an adapter; load the base model again, or merge first")
@@ -181,14 +181,6 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") not in (None, *ROLE_NAMES):
         raise CheckpointError(f"{path}: not what minifc wrote there; delete it to go on without it")
     return record
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cut short or damaged ({error})") from None
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from minifc.errors import CheckpointError, TrainingError
-from minifc.files import read_json, whole_folder
+from minifc.files import read_json, read_tensors, whole_folder
 from minifc.gemma.model import Gemma
 from minifc.options import option, require
 from minifc.tuning.data import Batch, Example, pack
@@ -281,10 +280,7 @@ def _restore(
         raise CheckpointError(
             f"{folder}: made with {name}={before.get(name)!r}, not {now[name]!r}; resume with the same options"
         )
-    try:
-        tensors = load_file(folder / "state.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / 'state.safetensors'}: missing or cut short ({error})") from None
+    tensors = read_tensors(folder / "state.safetensors", f"delete {folder}, and the run begins again")
     for name, parameter in trainable.items():
         saved = tensors.get(f"parameter.{name}")
         if saved is None or saved.shape != parameter.shape:
