@@ -301,11 +301,11 @@ assert by_r["plain"][-1] < 0.2 < 0.5 < by_root["plain"][-1] < 2
 assert 0.5 < by_r["AdamW"][-1] < 2 < by_root["AdamW"][-1]
 
 # %% [markdown]
-# With plain steps, $\alpha / r$ punishes a high rank: its change hardly begins. $\alpha / \sqrt r$ keeps things level,
-# which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora` in training).
-# With AdamW's first step it is the other way round. (One step does not tell how a long training goes: the paper trains
-# for many and finds the root better at high ranks.) Whoever stays at one rank need not care, since there the two differ
-# by a constant.
+# With plain steps, $\alpha / r$ punishes a high rank: its change hardly begins. $\alpha / \sqrt r$ keeps things nearly
+# level, which is the argument of *rsLoRA* ([Kalajdzievski 2023](https://arxiv.org/abs/2312.03732); `--rslora` in
+# training). With AdamW's first step it is the other way round. (One step does not tell how a long training goes: the
+# paper trains for many and finds the root better at high ranks.) Whoever stays at one rank need not care, since there
+# the two differ by a constant.
 #
 # **Dropout** (in `forward` above) sets a random few of the numbers that go into the change to zero, while training
 # only, and makes the others larger, so that the sum stays the same on average. No single number can then be relied on

@@ -69,13 +69,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, error: type[MinifcError]) -> Any:
-    """The JSON in a file; `error`, naming the file, if there is none."""
+    """The JSON in a file; `error`, naming the file and saying what to do, if there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise error(f"{path}: not found") from None
+        raise error(f"{path}: not found; check the folder, or put the file back") from None
     except (OSError, ValueError, RecursionError) as problem:
-        raise error(f"{path}: not JSON ({problem})") from None
+        raise error(f"{path}: not JSON ({problem}); put a whole copy in its place") from None
 
 
 def read_tensors(path: Path, advice: str) -> dict[str, Tensor]:

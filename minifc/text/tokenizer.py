@@ -356,10 +356,7 @@ def read_added_tokens(folder: str | Path) -> dict[str, int]:
     path = Path(folder) / ADDED_TOKENS
     if not path.is_file():
         return {}
-    try:
-        added = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TokenizerError(f"{path}: not JSON ({error})") from None
+    added = read_json(path, TokenizerError)
     if not isinstance(added, dict) or not all(isinstance(id_, int) and id_ >= 0 for id_ in added.values()):
         raise TokenizerError(f"{path}: not an object of token: id")
     return added

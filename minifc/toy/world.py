@@ -132,7 +132,8 @@ class World:
         to find verb, noun, slots and values by how they stand together rather than by set phrases.
     shuffled: how often the details are said in another order than the task's.
     unseen: ask in forms of sentence that are in no training text.
-    garbled: how often a word or a number is one that is easily mistaken for those said before.
+    garbled: how often a word or a number is one that is easily mistaken for those said before. Such a world
+        is for one text: it remembers what was said, and draws the three digits of its numbers, once.
     """
 
     rng: random.Random
