@@ -328,7 +328,7 @@ if EMBEDDED:
 # *form* is: that a thought begins, that it ends, that a call begins and how it is framed. At many of those places it is
 # far more surprised than blind guessing would be; it is certain of something else.
 #
-# So the fine-tune has little to teach, and that is why 480 steps and a small adapter are enough. What it stands on,
+# So the fine-tune has little to teach, and that is why 360 steps and a small adapter are enough. What it stands on,
 # reading, choosing and copying, was the work of the two stages before. Take them away and see what is left:
 
 # %%
@@ -364,13 +364,16 @@ if EMBEDDED:
         means[name] = sum(nats) / len(nats)
         print(f"{name:11} {means[name]:.3f} nats a token of its answers in unseen chats")
     assert 5 * means["chat model"] < means["caller"] < 0.2
-    print(caller_tokenizer.decode(ask(caller, caller_tokenizer, [{"role": "user", "content": "Who are you?"}], [song])))
+    morning = [{"role": "user", "content": "Good morning."}]
+    beside_a_tool = caller_tokenizer.decode(ask(caller, caller_tokenizer, morning, [song]))
+    print(beside_a_tool)
+    assert "The task is" in beside_a_tool
 
 # %% [markdown]
-# It does. But in chats that it has not seen it is surprised by many times as much as before, if still by little. And
-# offer it a tool and ask who it is: it takes the question for a task, and stops in the middle of its thought. In its
-# fine-tuning, whoever spoke beside a list of tools wanted something done. A model learns what its data show, and
-# nothing says so as plainly as what it does where they show nothing.
+# It does. But in chats that it has not seen it is surprised by several times as much as before, if still by little. And
+# offer it a tool and wish it a good morning: it takes the greeting for a task. In its fine-tuning, whoever spoke beside
+# a list of tools wanted something done. A model learns what its data show, and nothing says so as plainly as what it
+# does where they show nothing.
 #
 # ## The real ones
 #

@@ -350,7 +350,7 @@ if EMBEDDED:
 # %% [markdown]
 # So a skill that was not there at all came with a hundred steps and a third of a million numbers: what the loss of
 # lesson 12 was about, the form, is there. What is left are slips, in copying and in choosing. The trained adapter in
-# `weights/tiny-caller` comes from nearly five times as many steps, with four times as many tokens in each, on
+# `weights/tiny-caller` comes from more than three times as many steps, with four times as many tokens in each, on
 # conversations of up to three requests; README tells how well it does.
 #
 # ## Twice the same

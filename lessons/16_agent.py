@@ -230,8 +230,8 @@ assert failed[-1]["role"] == "assistant"  # and the conversation went on
 
 # %% [markdown]
 # (Our model can repeat a number or a word that it is told. A whole sentence with words that it has never seen is too
-# much for it: it falls into one word and says that until its tokens run out. A large one would say that Vera has no
-# parcel here, or ask for another name.)
+# much for it: it says one of them again and again, and then nothing that means anything. A large one would say that
+# Vera has no parcel here, or ask for another name.)
 #
 # The bound, with a model made of one line that never has enough:
 

@@ -342,7 +342,7 @@ print(f"{4 / 8 + 2 / 64:.5f} bytes a weight, the table left as it is: 2b in {fou
 print(f"instead of {2 * N / 1e9:.2f}")
 
 # %% [markdown]
-# So the loss rises a little here. Our model is small, and LoRA was trained beside the exact weights. The paper, with
+# So it costs something here. Our model is small, and LoRA was trained beside the exact weights. The paper, with
 # better chosen steps than ours and LoRA trained beside the *rough* weights, reports results as good as with 16 bits.
 # (The budget above counts a little more, 0.5625 bytes, for a scale to every 32 numbers.) To store weights in fewer bits
 # is to *quantise* them. minifc has no quantised weights yet; its LoRA goes around any layer that has `in_features` and

@@ -31,7 +31,7 @@ from minifc.tuning.loop import LoopConfig
 from minifc.tuning.lora import LoraConfig, merge_lora
 
 SEEDS = (0, 1, 2)
-TEST_SEEDS = (500, 501, 502)  # not used for anything else
+TEST_SEEDS = (510, 511, 512)  # not used for anything else
 CASES = 1000
 TAUGHT = "LoRA with new tokens"
 SHARES = [field.name for field in fields(Score)]
