@@ -90,10 +90,10 @@ def visible(positions: Tensor, key_positions: Tensor, window: int | None, docume
     A position of -1 marks padding, which nobody sees. In a packed row (`documents`,
     int64 [B, T], queries and keys alike) a query sees its own document only.
     """
-    distance = positions[:, :, None] - key_positions[:, None, :]  # [B, T, S]
-    seen = (distance >= 0) & (key_positions >= 0)[:, None, :]
+    queries, keys = positions[:, :, None], key_positions[:, None, :]
+    seen = (keys <= queries) & (keys >= 0)  # [B, T, S]; as int64, their distances would take eight times the memory
     if window is not None:
-        seen &= distance < window
+        seen &= keys > queries - window
     if documents is not None:
         seen &= documents[:, :, None] == documents[:, None, :]
     return seen[:, None]

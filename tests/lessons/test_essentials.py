@@ -62,7 +62,7 @@ TRIALS = [
         {"03": "Who may be seen", "06": "A ring"},
     ),
     ("window, in the mask", "if window is not None:", "if False:", {"03": "Who may be seen", "06": "A ring"}),
-    ("looking back only", "(distance >= 0)", "(distance >= -(10**9))", {"03": "Who may be seen"}),
+    ("looking back only", "(keys <= queries)", "(keys <= queries + 10**9)", {"03": "Who may be seen"}),
     ("norm before attention", ATTENDED, ATTENDED.replace("self.input_layernorm(x)", "x"), {"04": "The block"}),
     (
         "norm after attention",
