@@ -126,7 +126,8 @@ def train(
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(list(trainable.values()), config.max_grad_norm)
         if not half and not math.isfinite(norm):  # in fp16 the scaler skips such a step and scales less
-            raise TrainingError(f"step {step + 1}: the gradient is {float(norm)}; try a lower learning rate")
+            advice = ", or without torch.compile: weights/README.md says when g++ fails it" if config.compile else ""
+            raise TrainingError(f"step {step + 1}: the gradient is {float(norm)}; try a lower learning rate{advice}")
         rows = [
             p.grad.norm(dim=1).tolist()
             for name, p in trainable.items()
