@@ -333,6 +333,19 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(model: Gemma, examples:
     assert same(trained(model), before)
 
 
+def test_what_may_be_wrong_with_compiled_gradients_is_said(
+    model: Gemma, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """g++ can compile them wrongly (LOG.md, 2026-11-27); the loss looks right then."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    prepare(model)
+    model.model.layers[0].self_attn.k_proj.lora_B.weight.register_hook(lambda gradient: gradient * math.nan)
+    before = trained(model)
+    with pytest.raises(TrainingError, match=r"step 1: the gradient is nan; .*without torch\.compile"):
+        run(model, examples, LoopConfig(rows=2, length=12, compile=True))
+    assert same(trained(model), before)
+
+
 @pytest.mark.parametrize(
     "options",
     [
