@@ -20,7 +20,7 @@ from lesson import EMBEDDED, MODEL, show
 
 import minifc
 from minifc.gemma.config import FULL, SLIDING
-from minifc.gemma.model import Attention, Gemma, attend, rope_angles, visible
+from minifc.gemma.model import Attention, Gemma, attend, causal_mask, rope_angles
 
 torch.set_grad_enabled(False)
 torch.manual_seed(0)
@@ -122,7 +122,7 @@ def looks(attention: Attention, x: torch.Tensor) -> torch.Tensor:
     """Where the heads of a module look, [H, T, T]: the weight that each token (row) gives to each token (column)."""
     c, T = attention.config, len(x)
     places = torch.arange(T)[None]
-    seen = visible(places, places, c.sliding_window if c.layer_types[attention.layer] == SLIDING else None)
+    seen = causal_mask(places, places, c.sliding_window if c.layer_types[attention.layer] == SLIDING else None)
     weights = torch.zeros(c.num_attention_heads, T, T)
     for first in range(0, T, c.head_dim):  # a value has D places: D tokens at a time can say who they are
         marks = torch.zeros(1, T, c.num_key_value_heads, c.head_dim)
@@ -241,7 +241,7 @@ print(
 short = torch.arange(24)[None]
 figure, axes = plt.subplots(1, 2, figsize=(8.5, 4.2))
 for axis, title, window in zip(axes, ("a sliding layer, window 8", "a full layer"), (8, None), strict=True):
-    axis.imshow(visible(short, short, window)[0, 0], cmap="Blues", vmin=0, vmax=1.4)
+    axis.imshow(causal_mask(short, short, window)[0, 0], cmap="Blues", vmin=0, vmax=1.4)
     axis.set(title=title, xlabel="token that is looked at", ylabel="token that looks")
 show(
     figure,
@@ -303,7 +303,7 @@ assert reached[1] == list(range(19, -1, -1))
 unturned = (torch.ones(1, 1, 20, D), torch.zeros(1, 1, 20, D))  # the cosines and sines of no turn at all
 read = given[0][:20]
 mixed = read[[*range(14), 17, 15, 16, 14, 18, 19]]
-near = visible(torch.arange(20)[None], torch.arange(20)[None], W)
+near = causal_mask(torch.arange(20)[None], torch.arange(20)[None], W)
 bag, shaken = (two.model.layers[0].self_attn(vectors[None], unturned, near, None)[0, -1] for vectors in (read, mixed))
 print(f"nothing turned: the last token's result moves by {(bag - shaken).abs().max():.0e}")
 assert torch.allclose(bag, shaken, atol=1e-4)
@@ -447,7 +447,9 @@ if EMBEDDED:
 places = torch.arange(T)[None]
 for layer, block in enumerate(model.model.layers[:4]):
     window = config.sliding_window if config.layer_types[layer] == SLIDING else None
-    theirs = block.self_attn(given[layer][None], rope_angles(config, places), visible(places, places, window), None)[0]
+    theirs = block.self_attn(
+        given[layer][None], rope_angles(config, places), causal_mask(places, places, window), None
+    )[0]
     ours = attention_of(block.self_attn, given[layer])
     apart = (ours - theirs).abs().max() / theirs.abs().max()
     print(f"layer {layer}, {config.layer_types[layer]}: largest difference {apart:.0e} of the largest value")

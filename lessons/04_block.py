@@ -18,7 +18,7 @@ from lesson import EMBEDDED, MODEL, show
 
 import minifc
 from minifc.gemma.config import SLIDING
-from minifc.gemma.model import rope_angles, visible
+from minifc.gemma.model import causal_mask, rope_angles
 
 torch.set_grad_enabled(False)
 tokenizer = minifc.load_tokenizer(MODEL)
@@ -88,7 +88,7 @@ x = caught[0]  # [T, E]
 def run(x: torch.Tensor) -> torch.Tensor:
     """The package's block on its own, [T, E] -> [T, E]."""
     window = config.sliding_window if config.layer_types[LAYER] == SLIDING else None
-    return block(x[None], rope_angles(config, places), visible(places, places, window), None)[0]
+    return block(x[None], rope_angles(config, places), causal_mask(places, places, window), None)[0]
 
 
 @contextmanager

@@ -25,8 +25,8 @@ import torch
 from lesson import CALLER, EMBEDDED, MODEL, show
 
 import minifc
-from minifc import toy
-from minifc.exam import CallExam, toy_question
+from minifc.data import toy
+from minifc.evaluation.exam import CallExam, toy_question
 from minifc.pretrain import MOST_TOKENS, STAGES, new_model
 from minifc.text.calls import TAGS
 from minifc.train import RECIPES

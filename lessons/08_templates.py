@@ -16,7 +16,7 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 from matplotlib import pyplot as plt
 
 import minifc
-from minifc import toy
+from minifc.data import toy
 from minifc.text.template import COURSE_THINK, SPEAKERS, TOOLS_INTRODUCTION
 
 torch.set_grad_enabled(False)

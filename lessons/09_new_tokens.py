@@ -18,7 +18,7 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 from matplotlib import pyplot as plt
 
 import minifc
-from minifc import toy
+from minifc.data import toy
 from minifc.text.calls import TAGS
 from minifc.text.template import unknown_tags
 

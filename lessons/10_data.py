@@ -23,8 +23,7 @@ from matplotlib import patches
 from matplotlib import pyplot as plt
 
 import minifc
-from minifc.text.calls import TAGS, read_value
-from minifc.tuning.data import (
+from minifc.data import (
     IGNORED,
     Conversation,
     Example,
@@ -33,6 +32,7 @@ from minifc.tuning.data import (
     read_conversation,
     with_canonical_calls,
 )
+from minifc.text.calls import TAGS, read_value
 
 tokenizer = minifc.load_tokenizer(MODEL)
 model = minifc.load_model(MODEL, dtype=torch.float32)

@@ -22,9 +22,8 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 from torch import Tensor, nn
 
 import minifc
-from minifc import toy
+from minifc.data import Conversation, make_examples, pack, toy
 from minifc.text.calls import TAGS
-from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.lora import lora_layers, merge_lora, unmerge_lora
 from minifc.tuning.loss import batch_loss
 

@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import minifc
-from minifc import toy
+from minifc.data import Conversation, make_examples, pack, toy
 from minifc.text.calls import TAGS
 from minifc.tuning import loss as package
-from minifc.tuning.data import Conversation, make_examples, pack
 
 torch.manual_seed(0)
 model, tokenizer = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)

@@ -19,11 +19,10 @@ from lesson import EMBEDDED, MODEL, show
 from torch import Tensor, nn
 
 import minifc
-from minifc import toy
+from minifc.data import IGNORED, Batch, Conversation, Example, make_examples, pack, toy
 from minifc.errors import DataError
 from minifc.text.calls import TAGS
 from minifc.tuning import loop as package
-from minifc.tuning.data import IGNORED, Batch, Conversation, Example, make_examples, pack
 
 
 def fresh(dropout: float = 0.05, seed: int = 0):

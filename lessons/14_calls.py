@@ -17,8 +17,8 @@ import torch
 from lesson import CALLER, EMBEDDED, MODEL
 
 import minifc
+from minifc.data.toy import held_out_cases
 from minifc.text.calls import TAGS
-from minifc.toy import held_out_cases
 
 tokenizer = minifc.load_tokenizer(MODEL)
 if EMBEDDED:

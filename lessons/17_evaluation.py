@@ -18,7 +18,7 @@ import torch
 from lesson import CALLER, ROOT, show
 
 import minifc
-from minifc.toy import held_out_cases, training_cases
+from minifc.data.toy import held_out_cases, training_cases
 
 model = minifc.load_model(ROOT / "weights/tiny", torch.float32)
 tokenizer = minifc.load_tokenizer(ROOT / "weights/tiny")
@@ -384,8 +384,8 @@ for name, arguments in ATTEMPTS:
 # [`minifc/calling/bfcl.py`](../minifc/calling/bfcl.py) has all rules of the leaderboard. They agree with us.
 
 # %%
-from minifc.calling.bfcl import Entry, fault  # noqa: E402
-from minifc.calling.score import Score, exactly, judge  # noqa: E402
+from minifc.evaluation.bfcl import Entry, find_error  # noqa: E402
+from minifc.evaluation.judging import Score, exactly, judge  # noqa: E402
 from minifc.text.calls import Call  # noqa: E402
 
 for how, said in replies.items():
@@ -405,7 +405,7 @@ properties = {"singer": {"type": "string"}, "year": {"type": "integer"}, "city":
 described = [{"name": "find_song", "parameters": {"type": "dict", "properties": properties, "required": ["singer"]}}]
 entry = Entry("1", "simple_python", [], described, [ANSWER])
 for name, arguments in ATTEMPTS:
-    assert bfcl_right(name, arguments, ANSWER) == (fault([Call(name, arguments)], entry) is None)
+    assert bfcl_right(name, arguments, ANSWER) == (find_error([Call(name, arguments)], entry) is None)
 
 # %% [markdown]
 # `python -m minifc.evaluate --help` has all of it: our world with any seed, your conversations, the leaderboard's

@@ -21,11 +21,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import minifc
-from minifc import toy
+from minifc.data import Batch, Conversation, make_examples, pack, toy
 from minifc.gemma.config import FULL, SLIDING, GemmaConfig
 from minifc.gemma.model import Gemma
 from minifc.tuning import loss as package
-from minifc.tuning.data import Batch, Conversation, make_examples, pack
 from minifc.tuning.loop import recompute
 from minifc.tuning.lora import LoraLinear
 

@@ -7,6 +7,7 @@ from minifc.errors import MinifcError
 from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, save_model
 from minifc.gemma.generate import generate
+from minifc.loading import load
 from minifc.text.calls import parse_calls
 from minifc.text.template import render
 from minifc.text.tokenizer import load_tokenizer
@@ -22,6 +23,7 @@ __all__ = [
     "add_lora",
     "add_tokens",
     "generate",
+    "load",
     "load_adapter",
     "load_model",
     "load_tokenizer",

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from minifc.cli import Parser, run_command
+from minifc.data import Conversation, read_conversation, read_rows, with_canonical_calls
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
-from minifc.report import text_table
+from minifc.terminal import text_table
 from minifc.text.calls import TAGS, parse_calls
 from minifc.text.template import Format, Rendered, render, spelled_tags, unknown_tags, used_tags
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.data import Conversation, read_conversation, read_rows, with_canonical_calls
 
 LEARNED, END_LEARNED = "\u27ea", "\u27eb"  # ⟪ and ⟫
 SHOWN = 10  # rows named before the rest are counted

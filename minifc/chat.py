@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from minifc.asked import add_model_options, load_asked
 from minifc.calling import examples
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
-from minifc.cli import Parser, run_command, seed_number, visible
+from minifc.cli import Parser, run_command, seed_number
 from minifc.errors import MinifcError, OptionError, first_line
 from minifc.gemma.generate import Sampling
-from minifc.tuning.adapter import load_adapter
+from minifc.loading import add_model_options, load_from
+from minifc.terminal import printable
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED, "text": ""}
@@ -47,11 +47,9 @@ def main(argv: Sequence[str]) -> None:
         if not args.read.is_dir():
             raise OptionError(f"--read {args.read}: no such folder")
         tools.append(examples.file_reader(args.read))
-    asked = load_asked(args)
-    if asked.adapter:
-        load_adapter(asked.model, asked.tokenizer, asked.adapter)
+    loaded = load_from(args)
     sampling = Sampling(temperature=args.temperature, seed=args.seed)
-    agent = Agent(asked.model, asked.tokenizer, tools, asked.format, constrained=not args.free, sampling=sampling)
+    agent = Agent(loaded.model, loaded.tokenizer, tools, loaded.format, constrained=not args.free, sampling=sampling)
     for stream in (sys.stdin, sys.stdout):  # what is no text, or none of this terminal's, ends no conversation
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -61,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
             raise MinifcError("--once: there is no answer")
         return
     tools_named = ", ".join(tool.name for tool in tools)
-    print(f"{args.model} with {tools_named}; /new begins anew, /quit ends", file=sys.stderr)
+    print(f"{loaded.adapter or loaded.base.name} with {tools_named}; /new begins anew, /quit ends", file=sys.stderr)
     converse(agent, show)
 
 
@@ -108,7 +106,7 @@ class Printer:
         if self.column and (event.kind in MARKS or event.kind != self.kind):  # an answer does not go on from a thought
             self.write("\n")
         self.kind = event.kind
-        text = MARKS.get(event.kind, "") + visible(event.text) + ("\n" if event.kind in MARKS else "")
+        text = MARKS.get(event.kind, "") + printable(event.text) + ("\n" if event.kind in MARKS else "")
         style = COLOURS[event.kind] if self.colour else ""
         self.write(f"{style}{text}{PLAIN}" if style else text)
 

@@ -1,18 +1,26 @@
-"""What every command shares: options with help, errors in one line, exit status 2."""
+"""What every command shares: options with help, errors on one line, exit status 2.
+
+A dataclass that configures a part of minifc is also a group of command-line options: each field, with its help
+text, is declared once. The library names a wrong value as a parameter (`r=0`), the command line as an option
+(`--rank 0`).
+"""
 
 import argparse
+import dataclasses
 import difflib
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
-from unicodedata import category
+from typing import Any, NoReturn, TypeVar
 
-from minifc.errors import MinifcError, OptionError
+from minifc.errors import MinifcError, OptionError, ParameterError
+from minifc.terminal import in_a_line
 
-# Python calls these unprintable; but letters and emoji are joined, and directions told, with the latter four.
-_KEPT = "\n\t\u200c\u200d\u200e\u200f"
+T = TypeVar("T")
+Recipes = Mapping[str, Mapping[str, Any]]  # the name of each recipe -> the values that differ from the defaults
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +48,83 @@ class Parser(argparse.ArgumentParser):
         return args
 
 
+def option(default: Any, help: str, choices: Sequence[str] = (), name: str = "") -> Any:
+    """A dataclass field that is also a command-line option; `name` if the option's is not the field's."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "name": name})
+
+
+def add_options(parser: argparse.ArgumentParser, config: type, recipes: Recipes) -> None:
+    """An option for each field of a dataclass: `learning_rate` is --learning-rate, a bool has a --no- form.
+
+    Help tells the default, or the value in each recipe where recipes differ. Options that are not given are absent
+    from the parsed namespace, so that a recipe can fill them.
+    """
+    group = parser.add_argument_group(config.__name__.removesuffix("Config").lower())
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        kind = hints[field.name]
+        repeated = typing.get_origin(kind) is tuple
+        settings: dict[str, Any] = {
+            "dest": field.name,
+            "default": argparse.SUPPRESS,
+            "help": f"{field.metadata['help']} ({_defaults(field, recipes)})".replace("%", "%%"),
+        }
+        if kind is bool:
+            group.add_argument(_option(field), action=argparse.BooleanOptionalAction, **settings)
+            continue
+        choices = field.metadata["choices"] or None
+        metavar = None if choices else _option(field).strip("-").replace("-", "_").upper()
+        group.add_argument(
+            _option(field), type=_comma_list if repeated else kind, choices=choices, metavar=metavar, **settings
+        )
+
+
+def _option(field: "dataclasses.Field[Any]") -> str:
+    return "--" + (field.metadata["name"] or field.name).replace("_", "-")
+
+
+def _defaults(field: "dataclasses.Field[Any]", recipes: Recipes) -> str:
+    values = {name: _shown(recipe.get(field.name, field.default)) for name, recipe in recipes.items()}
+    if len(set(values.values())) == 1:
+        return f"default: {next(iter(values.values()))}"
+    return "; ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value == "" else ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def from_args(config: type[T], args: argparse.Namespace, recipe: Mapping[str, Any]) -> T:
+    """The dataclass that options, or else the recipe, or else its defaults describe.
+
+    Raises OptionError, which names the option, for a value that the dataclass refuses.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    given = {name: value for name, value in vars(args).items() if name in fields}
+    try:
+        return config(**{name: value for name, value in recipe.items() if name in fields} | given)
+    except ParameterError as error:
+        raise OptionError(f"{_option(fields[error.name])} {error.value}: {error.rule}") from None
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def require(condition: bool, name: str, value: object, rule: str) -> None:
+    """Raise ParameterError unless the value of a parameter obeys its rule."""
+    if not condition:
+        raise ParameterError(name, value, rule)
+
+
+def require_option(condition: bool, name: str, value: object, rule: str) -> None:
+    """Raise OptionError unless the value of an option obeys its rule."""
+    if not condition:
+        raise OptionError(f"--{name} {value}: {rule}")
+
+
 def new_file(text: str) -> Path:
     """An option's type: a file to write at the end, whose folder must be there before the work begins."""
     path = Path(text)
@@ -49,45 +134,36 @@ def new_file(text: str) -> Path:
 
 
 def seed_number(text: str) -> int:
-    """An option's type: where a random generator begins."""
+    """An option's type: the seed of a random generator."""
     if not text.isdecimal() or not (number := int(text)) < 2**63:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 2^63 - 1")
     return number
 
 
-def visible(text: str) -> str:
-    """Without what a terminal would obey: a model, a tool, a data file may hold escape sequences."""
-    return "".join(c if c in _KEPT or c.isprintable() or category(c) == "Zs" else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    return c.encode("unicode_escape").decode()
+OUT_OF_MEMORY = "out of memory; try fewer rows, a shorter length, gradient checkpointing, bfloat16, or --device cpu"
+_SAID = ("out of memory", "can't allocate memory")  # what torch's allocators say, where the error has no class
 
 
 def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 if all went well, 2 with one line for an error that can be mended."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a character that the terminal does not have is no crash
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     status = 0
     try:
         main(argv)
         sys.stdout.flush()
-    except MinifcError as error:
-        if "--debug" in argv:
-            raise
-        print(f"error: {_in_a_line(error)}", file=sys.stderr)
-        status = 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # no space, no permission: the system's own words name the file
-        if "--debug" in argv:
+    except (MinifcError, OSError, MemoryError, RuntimeError) as error:
+        memory = isinstance(error, MemoryError) or any(said in str(error) for said in _SAID)
+        if "--debug" in argv or (isinstance(error, RuntimeError) and not memory):
             raise
-        print(f"error: {_in_a_line(error)}", file=sys.stderr)
+        # For no space and no permission, the system's own words name the file.
+        print(f"error: {OUT_OF_MEMORY if memory else in_a_line(error)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
-
-
-def _in_a_line(error: BaseException) -> str:
-    return " ".join(visible(str(error)).split("\n"))

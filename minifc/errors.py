@@ -46,6 +46,14 @@ class OptionError(MinifcError):
     """An option that does not exist or a value it cannot take."""
 
 
+class ParameterError(OptionError):
+    """A parameter with a value that it cannot take; a command names the option instead."""
+
+    def __init__(self, name: str, value: object, rule: str) -> None:
+        super().__init__(f"{name}={value}: {rule}")
+        self.name, self.value, self.rule = name, value, rule
+
+
 class TrainingError(MinifcError):
     """Training that cannot start or go on."""
 

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from minifc import toy
-from minifc.asked import add_model_options, load_asked
-from minifc.calling.bfcl import CATEGORIES, read_bfcl
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser, require_option, run_command
+from minifc.data import read_conversations, toy
 from minifc.errors import DataError, OptionError
-from minifc.exam import (
+from minifc.evaluation.bfcl import CATEGORIES, read_bfcl
+from minifc.evaluation.exam import (
     MAX_NEW_TOKENS,
     CallExam,
     Question,
@@ -29,12 +28,11 @@ from minifc.exam import (
 )
 from minifc.gemma.checkpoint import require_finite
 from minifc.hub import find_data
-from minifc.options import require
-from minifc.report import Table, text_samples, text_table
+from minifc.loading import add_model_options, load_base, locate_from
+from minifc.terminal import Table, text_samples, text_table
 from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
 from minifc.text.tokenizer import read_added_tokens
 from minifc.tuning.adapter import load_adapter
-from minifc.tuning.data import read_conversations
 
 HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
 
@@ -63,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--failures", type=int, default=3, help="how many wrong answers to show (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     args = parser.parse(argv)
-    require(args.cases is None or args.cases >= 2, "cases", args.cases, "must be at least 2")
-    require(args.most_tokens >= 1, "most-tokens", args.most_tokens, "must be at least 1")
+    require_option(args.cases is None or args.cases >= 2, "cases", args.cases, "must be at least 2")
+    require_option(args.most_tokens >= 1, "most-tokens", args.most_tokens, "must be at least 1")
     if args.data and args.bfcl:
         raise OptionError("--data and --bfcl ask different questions; give one of them")
     for name, used in (
@@ -72,16 +70,18 @@ def main(argv: Sequence[str]) -> None:
         ("sentences", not (args.data or args.bfcl)),
         ("test_seed", args.beside or not (args.data or args.bfcl)),
     ):
-        require(getattr(args, name) is None or used, name, getattr(args, name), "has no effect on these questions")
+        value, option = getattr(args, name), name.replace("_", "-")
+        require_option(value is None or used, option, value, "has no effect on these questions")
 
     groups = questions(args)
-    asked = load_asked(args)
-    model, tokenizer, adapter = asked.model, asked.tokenizer, asked.adapter
-    require_finite(model, asked.folder)
+    located = locate_from(args)
+    adapter = located.adapter
+    model, tokenizer = load_base(located, args.dtype, args.device)
+    require_finite(model, located.base.path)
     tags = tokenizer.control | (read_added_tokens(adapter) if adapter else {})
     if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
         raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
-    exams = {name: CallExam(group, asked.format, most_tokens=args.most_tokens) for name, group in groups.items()}
+    exams = {name: CallExam(group, located.format, most_tokens=args.most_tokens) for name, group in groups.items()}
 
     def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
         for group, exam in exams.items():

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from minifc.cli import Parser, run_command
 from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
-from minifc.files import read_json, whole_folder
+from minifc.files import whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.model import Gemma
-from minifc.hub import TINY, find_model, split_revision
+from minifc.hub import TINY, split_revision
+from minifc.loading import locate
 from minifc.text.jinja import chat_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import CONFIG, adapter_file, adapter_format, load_adapter, merge
+from minifc.tuning.adapter import load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
 
@@ -40,50 +41,15 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse(argv)
     if args.to.exists() and any(args.to.iterdir()):
         raise OptionError(f"--to {args.to}: not empty; name a new folder")
-    adapter, base, format = read_run(args.run)
-    base = args.model or base
-    if not base:
-        raise CheckpointError(f"{adapter / CONFIG}: does not name the base model; give --model")
-    folder = find_model(base).path
+    located = locate(args.run, args.model, args.format)
+    if located.adapter is None:
+        raise CheckpointError(f"{args.run}: no adapter to merge; name a run folder or an adapter")
+    folder, base = located.base.path, located.base.name
     dtype = getattr(torch, args.dtype) if args.dtype else stored_dtype(folder)
-    format = args.format or format
-    if format is None:
-        print(f"{adapter}: does not say which turns it was trained on; the chat template writes gemma's (see --format)")
-    export(folder, adapter, args.to, dtype, format or "gemma", base)
+    export(folder, located.adapter, args.to, dtype, located.format, base)
     print(f"{args.to}: written; minifc.load_model and transformers' AutoModelForCausalLM read it")
     if args.push:
         push(args.to, args.push)
-
-
-def read_run(name: str) -> tuple[Path, str, Format | None]:
-    """A run's, or an adapter's, folder of the adapter; base model, "" if it names none; and turn format if known."""
-    path = find_model(name).path
-    adapter = path / "adapter" if (path / "adapter").is_dir() else path
-    config = read_json(adapter_file(adapter, CONFIG), CheckpointError)
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{adapter / CONFIG}: holds a JSON {type(config).__name__}, not an object")
-    base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
-    if not isinstance(base, str):
-        raise CheckpointError(f"{adapter / CONFIG}: the base model's name is {base!r}, not a string")
-    if revision and not Path(base).is_dir():
-        base += f"@{revision}"
-    settings = adapter.with_name("config.json")
-    format = adapter_format(adapter)
-    if format is None and adapter.name == "adapter" and settings.is_file():
-        format = _format(settings)
-    return adapter, base, format
-
-
-def _format(path: Path) -> Format | None:
-    """The turn format in a run's settings, for an adapter that does not have it itself; None if they are a model's."""
-    settings = read_json(path, CheckpointError)
-    if isinstance(settings, dict) and "run" not in settings:
-        return None
-    run = settings["run"] if isinstance(settings, dict) else None
-    format = run.get("format") if isinstance(run, dict) else None
-    if format == "course" or format == "gemma":
-        return format
-    raise CheckpointError(f"{path}: not the settings of a training run; give --format")
 
 
 @torch.no_grad()

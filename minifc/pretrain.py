@@ -22,18 +22,17 @@ from safetensors.torch import save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 
-from minifc import toy
 from minifc.cli import Parser, run_command, seed_number
+from minifc.data import Example, toy
 from minifc.errors import CheckpointError, OptionError
+from minifc.evaluation.report import draw_loss
 from minifc.files import JsonLines, read_json, read_tensors, whole_folder, write_text
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
-from minifc.report import draw_loss
 from minifc.text.calls import write_json
 from minifc.text.template import TOOLS_INTRODUCTION, render
 from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK, Tokenizer, load_tokenizer
-from minifc.tuning.data import Example
 from minifc.tuning.loop import LoopConfig, Optimizers, latest_step, train
 
 CONTROL = [PAD, EOS, BOS, UNK, "<mask>", *(f"<unused{i}>" for i in range(16)), START_OF_TURN, END_OF_TURN]

@@ -18,27 +18,27 @@ from typing import Any
 
 import torch
 
-from minifc import toy
-from minifc.cli import Parser, run_command
-from minifc.devices import name_of, pick_device, pick_dtype
-from minifc.errors import CheckpointError, DataError, OptionError
-from minifc.exam import CallExam, DataExam, toy_question
-from minifc.files import JsonLines, read_json, write_text
-from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
-from minifc.hub import TINY, Source, find_data, find_model
-from minifc.options import add_options, from_args, option, require
-from minifc.report import draw_loss, markdown_samples, markdown_table, text_samples, text_settings, text_table
-from minifc.text.template import Format
-from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import save_adapter
-from minifc.tuning.data import (
+from minifc.cli import Parser, add_options, from_args, option, require, require_option, run_command
+from minifc.data import (
     Conversation,
     Example,
     audit,
     make_examples,
     read_conversations,
+    toy,
     with_canonical_calls,
 )
+from minifc.devices import name_of, pick_device, pick_dtype
+from minifc.errors import CheckpointError, DataError, OptionError
+from minifc.evaluation.exam import CallExam, DataExam, toy_question
+from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table
+from minifc.files import JsonLines, read_json, write_text
+from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
+from minifc.hub import TINY, Source, find_data, find_model
+from minifc.terminal import text_samples, text_settings, text_table
+from minifc.text.template import Format
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.tuning.adapter import save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers, merge_lora
 from minifc.tuning.vocab import RowWatch, add_tokens, check_room
@@ -100,13 +100,13 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser("train", __doc__ or "", "python -m minifc.train --model FOLDER --data FILE")
     parser.add_argument("--recipe", choices=list(RECIPES), help="values to start from (tiny without --data, else lean)")
     for config in (RunConfig, LoraConfig, LoopConfig):
-        add_options(parser, config)
+        add_options(parser, config, RECIPES)
     args = parser.parse(argv)
     data = getattr(args, "data", "")
     for name in ("cases", "test_seed") if data else ("eval_share", "calls"):
         where = "the embedded model's own world" if data else "--data"
         reason = f"means something only with {where}; leave it out"
-        require(not hasattr(args, name), name, getattr(args, name, ""), reason)
+        require_option(not hasattr(args, name), name.replace("_", "-"), getattr(args, name, ""), reason)
     values = RECIPES[args.recipe or ("lean" if data else "tiny")]
     if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
         values = {name: value for name, value in values.items() if name != "max_steps"}

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minifc.cli import Parser, new_file, run_command, seed_number
+from minifc.cli import Parser, new_file, require_option, run_command, seed_number
 from minifc.errors import CheckpointError, OptionError, first_line
 from minifc.files import write_text
 from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, require_finite
 from minifc.hub import find_model
-from minifc.options import require
-from minifc.report import text_table
+from minifc.terminal import text_table
 from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.vocab import extended
@@ -64,8 +63,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=seed_number, default=0, help="of the prompt (%(default)s)")
     parser.add_argument("--to", type=new_file, help="JSON file for the table")
     args = parser.parse(argv)
-    require(args.tokens >= 1, "tokens", args.tokens, "must be at least 1")
-    require(args.new >= 1, "new", args.new, "must be at least 1")
+    require_option(args.tokens >= 1, "tokens", args.tokens, "must be at least 1")
+    require_option(args.new >= 1, "new", args.new, "must be at least 1")
     folder = find_model(args.model).path
     adapter = find_model(args.adapter).path if args.adapter else None
     dtype = getattr(torch, args.dtype)

@@ -15,7 +15,7 @@ from minifc.calling import agent as agent_module
 from minifc.calling import tools as tools_module
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
-from minifc.cli import visible
+from minifc.terminal import printable
 from minifc.text.calls import Call
 
 CALL = (
@@ -162,7 +162,7 @@ def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str])
     chat.Printer(colour=False)(Event("text", "\033[2J\u202e\ud800"))
     assert capsys.readouterr().out == "\\x1b[2J\\u202e\\ud800"
     plain = "10\u00a0km \U0001f469\u200d\U0001f680 \u0645\u06cc\u200c\u062e"
-    assert visible(plain) == plain
+    assert printable(plain) == plain
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from minifc import evaluate, exam
+from minifc import evaluate
 from minifc.calling.grammar import Grammar
-from minifc.exam import CallExam, question_of
-from minifc.report import text_samples
+from minifc.evaluation import exam
+from minifc.evaluation.exam import CallExam, question_of
+from minifc.terminal import text_samples
 from minifc.text.calls import TAGS
 from minifc.text.tokenizer import load_tokenizer
 

@@ -13,7 +13,8 @@ from measured import measured
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
-from minifc import export, toy
+from minifc import export
+from minifc.data import toy
 from minifc.gemma.config import config_from_dict
 from minifc.gemma.model import Gemma
 from minifc.text.calls import TAGS

@@ -8,8 +8,8 @@ import pytest
 from commands import run
 
 from minifc import export, hub, train
+from minifc.data import read_rows
 from minifc.errors import CheckpointError, DataError, HubError
-from minifc.tuning.data import read_rows
 
 
 def test_a_model_comes_whole_once_and_then_without_the_network(fake_hub: Any, tmp_path: Path) -> None:

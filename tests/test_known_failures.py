@@ -15,18 +15,16 @@ import pytest
 import torch
 
 import minifc
-from minifc import toy
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser, add_options, run_command
+from minifc.data import Conversation, Example, make_examples, pack, toy
 from minifc.errors import CallError, ConfigError, DataError, HubError, OptionError, TemplateError, TrainingError
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
 from minifc.hub import find_model
-from minifc.options import add_options
 from minifc.text.calls import TAGS, read_call
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
 from minifc.train import RunConfig, fitting, main, pick_dtype, tokens_to_add
-from minifc.tuning.data import Conversation, Example, make_examples, pack
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import ExtendedVocabulary
@@ -173,7 +171,7 @@ def test_07_training_stops_at_a_loss_that_is_not_finite(load: Load) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_08_padding_on_either_side_changes_nothing(load: Load, side: str) -> None:
-    # without: visible() taking padding for a key
+    # without: causal_mask() taking padding for a key
     model, tokenizer = load()
     ids = _ids(tokenizer, 100)
     alone = model(ids)
@@ -217,7 +215,7 @@ def test_11_exactly_one_bos(load: Load) -> None:
 
 
 def test_12_packed_conversations_do_not_see_each_other(load: Load) -> None:
-    # without: visible() ignoring documents
+    # without: causal_mask() ignoring documents
     model, tokenizer = load()
     examples = make_examples(_conversations(2), tokenizer, "gemma", 2000).fitting
     with torch.no_grad():

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 import minifc
 from minifc import evaluate, train
 from minifc.cli import run_command
-from minifc.exam import DataExam
+from minifc.data import Conversation
+from minifc.data.toy import training_cases
+from minifc.evaluation.exam import DataExam
 from minifc.text.calls import TAGS
-from minifc.toy import training_cases
-from minifc.tuning.data import Conversation
 
 QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
 

@@ -14,19 +14,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from minifc import toy
 from minifc.calling.grammar import Grammar
-from minifc.cli import Parser, new_file
+from minifc.cli import Parser, new_file, require_option
+from minifc.data import read_conversations, toy
 from minifc.errors import DataError, OptionError, SchemaError, first_line
 from minifc.files import write_text
 from minifc.gemma.generate import keep_allowed
 from minifc.hub import TINY, find_data, find_model
-from minifc.options import require
-from minifc.report import Table, text_table
+from minifc.terminal import Table, text_table
 from minifc.text.calls import TAGS, TOOL_CALL, Call, tool_schema, write_call, write_json
 from minifc.text.template import SPEAKERS, message_calls
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.data import read_conversations
 
 Tools = Sequence[dict[str, Any]]
 Work = tuple[Tools, list[Call]]  # a set of tools, and calls of them
@@ -45,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--sets", type=int, default=100, help="how many sets of tools (%(default)s)")
     parser.add_argument("--to", type=new_file, help="JSON file for the figures")
     args = parser.parse(argv)
-    require(args.sets >= 1, "sets", args.sets, "must be at least 1")
+    require_option(args.sets >= 1, "sets", args.sets, "must be at least 1")
     tokenizer = load_tokenizer(find_model(args.model).path)
     tokenizer.add_tokens([tag for tag in TAGS if tag not in tokenizer.control])
     work = list(_work(args.data))[: args.sets]

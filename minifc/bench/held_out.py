@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
-from minifc import toy
-from minifc.calling.score import Score, Share
-from minifc.cli import Parser, new_file
-from minifc.exam import CallExam, Worked, toy_examples, toy_question
+from minifc.cli import Parser, from_args, new_file
+from minifc.data import toy
+from minifc.evaluation.exam import CallExam, Worked, toy_examples, toy_question
+from minifc.evaluation.judging import Score, Share
 from minifc.files import write_text
 from minifc.gemma.checkpoint import load_model
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, find_model
-from minifc.options import from_args
-from minifc.report import text_table
+from minifc.terminal import text_table
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.train import RECIPES, RunConfig, train_run
 from minifc.tuning.adapter import load_adapter

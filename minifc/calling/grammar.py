@@ -23,7 +23,7 @@ from minifc.text.calls import END_TOOL_CALL, TOOL_CALL, Part, part_after, tool_s
 from minifc.text.tokenizer import Tokenizer
 
 MOST_MASKS = 512  # kept for all grammars of a tokenizer; each is a byte per id
-SPARE = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
+SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Calls:
     @cached_property
     def room(self) -> int:
         """How many ids the shortest calls take, of the tool where this is longest."""
-        return max(len(self.spell(ending)) for ending in self._endings) + 2 + SPARE
+        return max(len(self.spell(ending)) for ending in self._endings) + 2 + SLACK
 
     def mask(self, state: State, left: int | None) -> Tensor:
         """Which ids may come in a call."""
@@ -201,7 +201,7 @@ class _Calls:
     def ending(self, state: State, left: int) -> list[int]:
         """The ids that complete the call, if it is high time; else []."""
         # A byte is at most one id, so there is often no need to look closely.
-        if left > len(state.ending) + 1 + SPARE or left > self.needed(state) + SPARE:
+        if left > len(state.ending) + 1 + SLACK or left > self.needed(state) + SLACK:
             return []
         return [*self.spell(state.ending), self.end]
 

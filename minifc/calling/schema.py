@@ -232,7 +232,7 @@ class _Reader:
             except (CallError, UnicodeEncodeError):
                 raise SchemaError(f"{where}: {value!r} is not a JSON value") from None
         kind = self.read(said, where)
-        fitting = [value for value in values if fault(value, kind) is None and _value_depth(value) <= MAX_DEPTH]
+        fitting = [value for value in values if find_error(value, kind) is None and _value_depth(value) <= MAX_DEPTH]
         if not fitting:
             raise SchemaError(f"{where}: none of its values is allowed by the rest of the schema")
         return Constants(tuple(fitting))
@@ -300,16 +300,16 @@ class _Reader:
         return Range(low, None if high is None else -high, low_open, high_open)
 
 
-def fault(value: Any, schema: Schema, where: str = "") -> str | None:
+def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
     """What keeps a JSON value from being of this kind, or None: `unit: 'm' is not a number`."""
     named = f"{where}: " if where else ""
     match schema:
         case Reference():
-            return fault(value, schema.target, where)
+            return find_error(value, schema.target, where)
         case AnyOf():
             misses: list[str] = []
             for option in schema.options:
-                if (found := fault(value, option, where)) is None:
+                if (found := find_error(value, option, where)) is None:
                     return None
                 misses.append(found)
             return misses[0] if len(misses) == 1 else f"{named}{_shown(value)} fits no option"
@@ -326,7 +326,7 @@ def fault(value: Any, schema: Schema, where: str = "") -> str | None:
         case Array():
             if not isinstance(value, list):
                 return f"{named}{_shown(value)} is not an array"
-            faults = [fault(item, schema.items, f"{where}[{number}]") for number, item in enumerate(value)]
+            faults = [find_error(item, schema.items, f"{where}[{number}]") for number, item in enumerate(value)]
             faults.append(_size_fault(len(value), schema.fewest, schema.most, "items", named))
             return next((found for found in faults if found), None)
     if not isinstance(value, dict):
@@ -337,7 +337,7 @@ def fault(value: Any, schema: Schema, where: str = "") -> str | None:
         kind = schema.properties.get(name, schema.others)
         if kind is None:
             return f"{named}{name} is unknown; there are {', '.join(schema.properties) or 'none'}"
-        if found := fault(item, kind, f"{where}.{name}" if where else name):
+        if found := find_error(item, kind, f"{where}.{name}" if where else name):
             return found
     return None
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal, Union
 
-from minifc.calling.schema import Schema, fault, read_schema
+from minifc.calling.schema import Schema, find_error, read_schema
 from minifc.errors import CallError, SchemaError, first_line
 from minifc.text.calls import Call, write_json
 
@@ -65,7 +65,7 @@ class Tool:
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raise CallError that says which of these JSON arguments is wrong."""
-        if found := fault(dict(given), self.checked):
+        if found := find_error(dict(given), self.checked):
             raise CallError(f"{self.name}: {found}")
 
 
@@ -148,7 +148,7 @@ def _from_json(value: Any, hint: Any) -> Any:
     """A checked JSON value as its hint wants it: dataclasses made, whole numbers for `float` made floats."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        fitting = (option for option in inner if fault(value, read_schema(_schema(option, ""), "")) is None)
+        fitting = (option for option in inner if find_error(value, read_schema(_schema(option, ""), "")) is None)
         return _from_json(value, next(fitting))
     if hint is float:
         return float(value)

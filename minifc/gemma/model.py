@@ -3,7 +3,7 @@
 Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118.
 Module names are Hugging Face's, so a checkpoint loads with a plain `load_state_dict`.
 
-Axes: B batch, T tokens, S keys seen, E hidden_size, H heads, K key/value heads,
+Axes: B batch, T tokens, S keys mask, E hidden_size, H heads, K key/value heads,
 G = H / K query heads that share one key/value head, D head_dim, F ffn size,
 V vocabulary, W window.
 """
@@ -84,19 +84,21 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
 
 
-def visible(positions: Tensor, key_positions: Tensor, window: int | None, documents: Tensor | None = None) -> Tensor:
+def causal_mask(
+    positions: Tensor, key_positions: Tensor, window: int | None, documents: Tensor | None = None
+) -> Tensor:
     """Which keys each query may see: bool [B, 1, T, S] from positions int64 [B, T] and [B, S].
 
     A position of -1 marks padding, which nobody sees. In a packed row (`documents`,
     int64 [B, T], queries and keys alike) a query sees its own document only.
     """
     queries, keys = positions[:, :, None], key_positions[:, None, :]
-    seen = (keys <= queries) & (keys >= 0)  # [B, T, S]; as int64, their distances would take eight times the memory
+    mask = (keys <= queries) & (keys >= 0)  # [B, T, S]; as int64, their distances would take eight times the memory
     if window is not None:
-        seen &= keys > queries - window
+        mask &= keys > queries - window
     if documents is not None:
-        seen &= documents[:, :, None] == documents[:, None, :]
-    return seen[:, None]
+        mask &= documents[:, :, None] == documents[:, None, :]
+    return mask[:, None]
 
 
 class Attention(nn.Module):
@@ -112,7 +114,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * D, E, bias=False)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], seen: Tensor, cache: "KVCache | None"
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: "KVCache | None"
     ) -> Tensor:  # [B, T, E]
         B, T, _ = x.shape
         c = self.config
@@ -125,7 +127,7 @@ class Attention(nn.Module):
             k, v = cache.update(self.layer, k, v)  # [B, K, S, D]
 
         spans = self.spans(T, k.shape[2])
-        out = [attend(q[:, :, a:b], k[:, :, i:j], v[:, :, i:j], seen[:, :, a:b, i:j], c) for a, b, i, j in spans]
+        out = [attend(q[:, :, a:b], k[:, :, i:j], v[:, :, i:j], mask[:, :, a:b, i:j], c) for a, b, i, j in spans]
         joined = torch.cat(out, dim=2)  # [B, H, T, D]
         return self.o_proj(joined.transpose(1, 2).reshape(B, T, H * D))
 
@@ -141,7 +143,7 @@ class Attention(nn.Module):
         return [(a, min(a + CHUNK, T), max(0, a - reach), min(a + CHUNK, T)) for a in range(0, T, CHUNK)]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, config: GemmaConfig) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, config: GemmaConfig) -> Tensor:
     """Soft-capped attention of q [B, H, T, D] over k and v [B, K, S, D]: [B, H, T, D]."""
     B, H, T, D = q.shape
     K = k.shape[1]
@@ -149,7 +151,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, config: GemmaConfig) -
     scores = (q.reshape(B, K, H // K * T, D) @ k.transpose(-1, -2)).view(B, H, T, -1)  # [B, H, T, S]
     scores = softcap(scores.float(), config.attn_logit_softcapping)
     # Not -inf: a padded query sees nothing, and softmax over nothing is NaN.
-    scores = scores.masked_fill(~seen, torch.finfo(torch.float32).min)
+    scores = scores.masked_fill(~mask, torch.finfo(torch.float32).min)
     weights = scores.softmax(-1).to(v.dtype).view(B, K, H // K * T, -1)
     return (weights @ v).view(B, H, T, D)
 
@@ -180,8 +182,8 @@ class Block(nn.Module):
         self.pre_feedforward_layernorm = RMSNorm(E, eps)
         self.post_feedforward_layernorm = RMSNorm(E, eps)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], seen: Tensor, cache: "KVCache | None") -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rope, seen, cache))
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: "KVCache | None") -> Tensor:
+        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rope, mask, cache))
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
 
 
@@ -202,10 +204,10 @@ class Decoder(nn.Module):
         x = x * torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype)  # rounded as the checkpoint was trained
         keys = {SLIDING: positions, FULL: positions} if cache is None else cache.extend(positions)
         windows = {SLIDING: self.config.sliding_window, FULL: None}
-        seen = {kind: visible(positions, keys[kind], windows[kind], documents) for kind in keys}
+        mask = {kind: causal_mask(positions, keys[kind], windows[kind], documents) for kind in keys}
         rope = rope_angles(self.config, positions)
         for block, kind in zip(self.layers, self.config.layer_types, strict=True):
-            x = block(x, rope, seen[kind], cache)
+            x = block(x, rope, mask[kind], cache)
         return self.norm(x)
 
 

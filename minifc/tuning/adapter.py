@@ -26,12 +26,12 @@ from minifc.gemma.model import Gemma, Vocabulary
 from minifc.hub import split_revision
 from minifc.text.template import ROLE_NAMES, Format, stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
-from minifc.tuning.lora import HEAD, TABLE, Lora, fold_lora, freeze, inject, lora_layers, names, plain_vocabulary
+from minifc.tuning.lora import EMBEDDING, HEAD, Lora, fold_lora, freeze, inject, lora_layers, matches, plain_vocabulary
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
 
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "minifc.json"
 _PREFIX = "base_model.model."
-_ROWS = f"{TABLE}.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
+_ROWS = f"{EMBEDDING}.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
 # Fields of PEFT's config that do not change what is computed, or that minifc reads. Any other one means
 # something minifc cannot run, unless it is empty or off; then it is refused by name.
 _UNDERSTOOD = {
@@ -232,7 +232,7 @@ def _rank_and_alpha(config: dict[str, Any], name: str) -> tuple[int, float]:
 
     def pick(patterns: Mapping[str, Any] | None, default: Any) -> Any:
         for key, value in (patterns or {}).items():
-            if name == key.removeprefix("^") or names(key, name):
+            if name == key.removeprefix("^") or matches(key, name):
                 return value
         return default
 
@@ -248,7 +248,7 @@ def _new_rows(
     of them. The base has the old rows; the new ones are what stands after them.
     """
     ids, rows = _token_ids(config, folder), tensors.pop(_ROWS, None)
-    whole = [name for name in tensors if name.startswith((f"{TABLE}.", f"{HEAD}.")) and ".lora_" not in name]
+    whole = [name for name in tensors if name.startswith((f"{EMBEDDING}.", f"{HEAD}.")) and ".lora_" not in name]
     tables = {name: tensors.pop(name) for name in whole}
     if rows is not None or not tables:
         return ids, rows
@@ -295,11 +295,11 @@ def _check(
     V = vocabulary.size + len(new)
     linear: dict[str, Any] = {name: module for name, module in model.named_modules() if hasattr(module, "in_features")}
     layers = list(dict.fromkeys(name.rpartition(".lora_")[0] for name in tensors))
-    if TABLE in layers:  # innermost, so that saving and loading agree
-        layers = [TABLE, *(name for name in layers if name != TABLE)]
+    if EMBEDDING in layers:  # innermost, so that saving and loading agree
+        layers = [EMBEDDING, *(name for name in layers if name != EMBEDDING)]
     for name in layers:
         r, _ = _rank_and_alpha(config, name)
-        if name == TABLE:
+        if name == EMBEDDING:
             shapes = {"lora_embedding_A": (r, V), "lora_embedding_B": (E, r)}
         elif name == HEAD:
             shapes = {"lora_A.weight": (r, E), "lora_B.weight": (V, r)}
@@ -315,7 +315,7 @@ def _check(
                 raise CheckpointError(f"{folder}: {matrix} of {name} is {found}, not {list(shape)}; {other}")
     targets = config["target_modules"]
     for target in targets if isinstance(targets, list) else []:
-        if not any(names(target, name) for name in layers):
+        if not any(matches(target, name) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from minifc.cli import option, require
+from minifc.data import Batch, Example, pack
 from minifc.errors import CheckpointError, TrainingError
 from minifc.files import read_json, read_tensors, whole_folder
 from minifc.gemma.model import Gemma
-from minifc.options import option, require
-from minifc.tuning.data import Batch, Example, pack
 from minifc.tuning.loss import batch_loss
 
 

@@ -19,25 +19,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minifc.cli import option, require
 from minifc.errors import OptionError, TrainingError
 from minifc.gemma.model import Vocabulary
-from minifc.options import option, require
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 VOCABULARY = ("embed_tokens", "lm_head")  # reading a table and writing by it
-TABLE, HEAD = "model.embed_tokens", "lm_head"  # their full names; in minifc one module does both
+EMBEDDING, HEAD = "model.embed_tokens", "lm_head"  # their full names; in minifc one module does both
 
 
 @dataclass(frozen=True)
 class LoraConfig:
     """What LoRA to add."""
 
-    r: int = option(16, "rank of the change")
-    alpha: float = option(32.0, "the change is scaled by alpha / r")
-    dropout: float = option(0.05, "on what goes into the change, while training")
-    targets: tuple[str, ...] = option(ATTENTION + FEED_FORWARD, "names of the linear layers, separated by commas")
-    rslora: bool = option(False, "scale by alpha / sqrt(r) instead")
+    r: int = option(16, "rank of LoRA's matrices", name="rank")
+    alpha: float = option(32.0, "LoRA is scaled by alpha / rank")
+    dropout: float = option(0.05, "dropout on the input of LoRA, while training")
+    targets: tuple[str, ...] = option(ATTENTION + FEED_FORWARD, "names of the layers with LoRA, separated by commas")
+    rslora: bool = option(False, "scale by alpha / sqrt(rank) instead")
 
     def __post_init__(self) -> None:
         require(self.r >= 1, "r", self.r, "the rank must be at least 1")
@@ -56,13 +56,13 @@ class Lora(nn.Module):
         # alpha / r keeps the size of the change steady as r varies; rsLoRA (arXiv:2312.03732) divides by sqrt(r).
         self.scaling = alpha / (math.sqrt(r) if rslora else r)
         # fp32 whatever the base: in bf16 most updates of AdamW would be rounded away.
-        self.form: dict[str, Any] = {"device": next(base.parameters()).device, "dtype": torch.float32}
+        self.factory_kwargs: dict[str, Any] = {"device": next(base.parameters()).device, "dtype": torch.float32}
 
     def matrices(self) -> dict[str, nn.Parameter]:
         """A and B by their names."""
         return {name: matrix for name, matrix in self.named_parameters() if name.startswith("lora_")}
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Draw one of them at random and set the other to zero."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class Lora(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def added_to(self, weight: Tensor) -> Tensor:
+    def merged_into(self, weight: Tensor) -> Tensor:
         """A new weight with the change in it, computed in fp32: in bf16 small changes would vanish one by one."""
         left, right = self.factors()
         return torch.addmm(weight.float(), left, right, alpha=self.scaling).to(weight.dtype)
@@ -84,14 +84,14 @@ class LoraPair(Lora):
         self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool, in_features: int, out_features: int
     ) -> None:
         super().__init__(base, r, alpha, dropout, rslora)
-        self.lora_A = nn.utils.skip_init(nn.Linear, in_features, r, bias=False, **self.form)
-        self.lora_B = nn.utils.skip_init(nn.Linear, r, out_features, bias=False, **self.form)
+        self.lora_A = nn.utils.skip_init(nn.Linear, in_features, r, bias=False, **self.factory_kwargs)
+        self.lora_B = nn.utils.skip_init(nn.Linear, r, out_features, bias=False, **self.factory_kwargs)
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
 
-    def change(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
+    def delta(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         A, B = self.lora_A.weight.to(x.dtype), self.lora_B.weight.to(x.dtype)
         x = F.dropout(x, self.dropout, self.training)
         return F.linear(F.linear(x, A) * self.scaling, B)  # scaled where it is small
@@ -112,7 +112,7 @@ class LoraLinear(LoraPair):
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         y: Tensor = self.base(x)
         if self._unmerged is None:
-            return y + self.change(x)
+            return y + self.delta(x)
         if self.training:
             raise TrainingError("LoRA is merged into the weights and cannot learn; call unmerge_lora first")
         return y
@@ -123,7 +123,7 @@ class LoraLinear(LoraPair):
         assert isinstance(self.base, nn.Linear)
         if self._unmerged is None:
             self._unmerged = self.base.weight.data
-            self.base.weight.data = self.added_to(self._unmerged)
+            self.base.weight.data = self.merged_into(self._unmerged)
 
     def check_merge(self) -> None:
         """Raise OptionError for a base whose weight is no plain matrix."""
@@ -145,11 +145,11 @@ class LoraEmbedding(Lora):
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         super().__init__(base, r, alpha, dropout, rslora)
         self.size = int(base.size)  # type: ignore[arg-type]
-        self.lora_embedding_A = nn.Parameter(torch.empty(r, self.size, **self.form))
+        self.lora_embedding_A = nn.Parameter(torch.empty(r, self.size, **self.factory_kwargs))
         E = plain_vocabulary(base).weight.shape[1]
-        self.lora_embedding_B = nn.Parameter(torch.empty(E, r, **self.form))
+        self.lora_embedding_B = nn.Parameter(torch.empty(E, r, **self.factory_kwargs))
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """The other way round, as PEFT does: a column of A belongs to one id, which may never occur."""
         nn.init.zeros_(self.lora_embedding_A)
         nn.init.normal_(self.lora_embedding_B)
@@ -185,7 +185,7 @@ class LoraHead(LoraPair):
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V]"""
         scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
-        return scores + self.change(hidden)
+        return scores + self.delta(hidden)
 
 
 def plain_vocabulary(vocabulary: Any) -> Vocabulary:
@@ -212,15 +212,15 @@ def add_lora(
     config = LoraConfig(r, alpha, dropout, tuple(targets), rslora)
     found = find_layers(model, config.targets)
     for name in found:
-        inject(model, name, r, alpha, dropout, rslora).start()
+        inject(model, name, r, alpha, dropout, rslora).reset_parameters()
     freeze(model)
     return list(found)
 
 
 def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rslora: bool) -> Lora:
     """Put LoRA around the layer of this name, with numbers as the memory happens to hold them."""
-    kind = {TABLE: LoraEmbedding, HEAD: LoraHead}.get(name, LoraLinear)
-    name = TABLE if kind is LoraHead else name
+    kind = {EMBEDDING: LoraEmbedding, HEAD: LoraHead}.get(name, LoraLinear)
+    name = EMBEDDING if kind is LoraHead else name
     module = model.get_submodule(name)
     layer = kind(module, r, alpha, dropout, rslora).train(module.training)
     _replace(model, name, layer)
@@ -237,8 +237,9 @@ def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = Fal
     """
     modules = dict(model.named_modules())
     linear = {name: m for name, m in modules.items() if hasattr(m, "in_features") and not name.endswith(".base")}
-    found = {name: modules[TABLE] for name in (TABLE, HEAD) if TABLE in modules and _matching(name, targets)}
-    if len(found) == 1 and (new_tokens or hasattr(modules[TABLE], "rows")):
+    table = (EMBEDDING, HEAD) if EMBEDDING in modules else ()
+    found = {name: modules[EMBEDDING] for name in table if _matching(name, targets)}
+    if len(found) == 1 and (new_tokens or hasattr(modules[EMBEDDING], "rows")):
         raise OptionError("with new tokens, LoRA goes on both embed_tokens and lm_head, or on neither")
     found |= {name: module for name, module in linear.items() if _matching(name, targets)}
     if unmatched := set(targets) - {target for name in found for target in _matching(name, targets)}:
@@ -250,13 +251,13 @@ def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = Fal
     return found
 
 
-def names(target: str, layer: str) -> bool:
+def matches(target: str, layer: str) -> bool:
     """Whether a target is a layer's full name, or the end of it after a dot."""
     return layer == target or layer.endswith("." + target)
 
 
 def _matching(name: str, targets: Sequence[str]) -> list[str]:
-    return [target for target in targets if names(target, name)]
+    return [target for target in targets if matches(target, name)]
 
 
 def freeze(model: nn.Module) -> None:
@@ -270,7 +271,7 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, Lora]]:
     """(name, layer) of everything that has LoRA."""
     for name, module in model.named_modules():
         if isinstance(module, Lora):
-            yield {LoraEmbedding: TABLE, LoraHead: HEAD}.get(type(module), name), module
+            yield {LoraEmbedding: EMBEDDING, LoraHead: HEAD}.get(type(module), name), module
 
 
 def merge_lora(model: nn.Module) -> None:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minifc.data import IGNORED, Batch
 from minifc.gemma.model import Gemma
-from minifc.tuning.data import IGNORED, Batch
 
 CHUNK_ELEMENTS = 2**24  # logits held at once: 64 MB in fp32
 

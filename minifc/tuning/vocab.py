@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minifc.data import Example
 from minifc.errors import OptionError, TokenizerError
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer
-from minifc.tuning.data import Example
 from minifc.tuning.lora import Lora, LoraEmbedding, LoraLinear, lora_layers, plain_vocabulary
 
 
@@ -120,7 +120,7 @@ def fold_vocabulary(model: Gemma) -> None:
         model.config = replace(model.config, tie_word_embeddings=False)
     for change in changes:
         side = "weight" if isinstance(change, LoraEmbedding) else "head"
-        merged = change.added_to(getattr(layer, side).data)
+        merged = change.merged_into(getattr(layer, side).data)
         setattr(layer, side, nn.Parameter(merged, requires_grad=False))
     model.model.embed_tokens = layer
 

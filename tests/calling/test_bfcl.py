@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from minifc.calling.bfcl import CATEGORIES, Entry, fault, json_schema, read_bfcl
 from minifc.calling.grammar import Grammar
-from minifc.calling.score import Score, exactly, judge
 from minifc.errors import DataError, SchemaError
-from minifc.exam import bfcl_question
+from minifc.evaluation.bfcl import CATEGORIES, Entry, find_error, json_schema, read_bfcl
+from minifc.evaluation.exam import bfcl_question
+from minifc.evaluation.judging import Score, exactly, judge
 from minifc.text.calls import TAGS, Call
 from minifc.text.tokenizer import load_tokenizer
 
@@ -68,42 +68,42 @@ def entry(category: str = "simple_python", answers: Any = (RIGHT,), functions: A
     ids=str,
 )
 def test_one_call(arguments: dict[str, Any], why: str | None) -> None:
-    found = fault([Call("geo.area", arguments)], entry())
+    found = find_error([Call("geo.area", arguments)], entry())
     assert (found is None) if why is None else (found is not None and why in found)
 
 
 def test_what_is_not_marked_as_optional_must_be_given() -> None:
     answer = {"geo.area": {"base": [10], "unit": ["cm"]}}
-    assert fault([Call("geo.area", {"base": 10})], entry(answers=[answer])) == "unit is missing"
+    assert find_error([Call("geo.area", {"base": 10})], entry(answers=[answer])) == "unit is missing"
 
 
 def test_names_and_numbers_of_calls() -> None:
     right = Call("geo.area", {"base": 10})
-    assert fault([right, right], entry()) == "2 calls instead of 1"
-    assert fault([], entry()) == "0 calls instead of 1"
-    assert fault([Call("area", {"base": 10})], entry()) == "area was called instead of geo.area"
+    assert find_error([right, right], entry()) == "2 calls instead of 1"
+    assert find_error([], entry()) == "0 calls instead of 1"
+    assert find_error([Call("area", {"base": 10})], entry()) == "area was called instead of geo.area"
 
 
 def test_parallel_calls_come_in_any_order() -> None:
     answers = [{"geo.area": {"base": [1]}}, {"geo.area": {"base": [2]}}]
     one, two = Call("geo.area", {"base": 1}), Call("geo.area", {"base": 2})
-    assert fault([two, one], entry("parallel", answers)) is None
-    assert "no call is the one" in (fault([one, one], entry("parallel", answers)) or "")
+    assert find_error([two, one], entry("parallel", answers)) is None
+    assert "no call is the one" in (find_error([one, one], entry("parallel", answers)) or "")
 
 
 def test_where_no_call_is_right() -> None:
     call = [Call("geo.area", {"base": 1})]
-    assert fault(call, entry("irrelevance", None)) == "a call where none fits"
-    assert fault([], entry("irrelevance", None)) is None
-    assert fault(call, entry("live_relevance", None)) is None
-    assert fault([], entry("live_relevance", None)) == "no call"
+    assert find_error(call, entry("irrelevance", None)) == "a call where none fits"
+    assert find_error([], entry("irrelevance", None)) is None
+    assert find_error(call, entry("live_relevance", None)) is None
+    assert find_error([], entry("live_relevance", None)) == "no call"
 
 
 def test_what_cannot_be_read_is_no_call() -> None:
     """The leaderboard's rule: right where none fits, as is any other text."""
-    assert fault(None, entry("irrelevance", None)) is None
-    assert fault(None, entry("live_relevance", None)) == "no call"
-    assert fault(None, entry()) is not None
+    assert find_error(None, entry("irrelevance", None)) is None
+    assert find_error(None, entry("live_relevance", None)) == "no call"
+    assert find_error(None, entry()) is not None
 
 
 def test_any_tool_is_right_where_only_a_call_is_asked_for(tiny: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_checker_of_the_leaderboard_agrees_everywhere(package: Path) -> None
     table: Counter[tuple[str, str]] = Counter()
     different = []
     for (kind, one, calls), theirs in zip(asked, json.loads(run.stdout), strict=True):
-        ours = fault([Call(name, given) for call in calls for name, given in call.items()], one)
+        ours = find_error([Call(name, given) for call in calls for name, given in call.items()], one)
         if isinstance(theirs, str):  # it crashed: that is no verdict
             table[kind, "theirs crashes"] += 1
         elif theirs == (ours is None):

@@ -7,15 +7,15 @@ import jsonschema
 import pytest
 import torch
 
-from minifc import toy
 from minifc.calling.grammar import Grammar
-from minifc.exam import CallExam, toy_question
+from minifc.data import toy
+from minifc.data.toy.world import World, compare
+from minifc.evaluation.exam import CallExam, toy_question
 from minifc.gemma.checkpoint import load_model
 from minifc.gemma.generate import generate
 from minifc.text.calls import TAGS, TOOL_CALL, parse_calls
 from minifc.text.template import render, stop_ids
 from minifc.text.tokenizer import load_tokenizer
-from minifc.toy.world import World, compare
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.vocab import add_tokens
 

@@ -12,7 +12,7 @@ from random_schemas import NAMES, Judge, random_tool, write
 
 from minifc.calling import grammar as grammar_module
 from minifc.calling.grammar import Grammar
-from minifc.calling.schema import fault, read_schema
+from minifc.calling.schema import find_error, read_schema
 from minifc.errors import CallError, MinifcError, SchemaError, TokenizerError
 from minifc.text.calls import MAX_DEPTH, TAGS, Call, parse_calls, write_call
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -415,7 +415,7 @@ def test_a_tool_that_cannot_be_registered_is_refused(tiny_tokenizer: Tokenizer, 
 def test_an_integer_is_one_that_a_double_can_be(tiny_tokenizer: Tokenizer, number: int, fits: bool) -> None:
     """Or else the tool would refuse what the grammar let through."""
     schema = one({"type": "integer"})
-    assert (fault({"v": number}, read_schema(schema, "t")) is None) == fits
+    assert (find_error({"v": number}, read_schema(schema, "t")) is None) == fits
     grammar = Grammar([{"name": "f", "parameters": schema}], tiny_tokenizer)
     ids = [tiny_tokenizer.control["<tool_call>"]]
     ids += tiny_tokenizer.encode(f'\n{{"name": "f", "arguments": {{"v": {number}')

@@ -265,8 +265,8 @@ def pairs_side_by_side(_: Any) -> Any:
     return rotate
 
 
-def every_key_seen(visible: Any) -> Any:
-    return lambda positions, keys, *rest: visible(torch.full_like(positions, positions.max()), keys, *rest)
+def every_key_seen(causal_mask: Any) -> Any:
+    return lambda positions, keys, *rest: causal_mask(torch.full_like(positions, positions.max()), keys, *rest)
 
 
 def other_key_heads(attend: Any) -> Any:
@@ -290,7 +290,7 @@ MUTATIONS: dict[str, Mutation] = {
     "window one too wide": reconfigure(sliding_window=9),
     "window one too narrow": reconfigure(sliding_window=7),
     "full layers first": reconfigure(layer_types=(FULL, SLIDING, FULL, SLIDING)),
-    "no causal mask": replaced("visible", every_key_seen),
+    "no causal mask": replaced("causal_mask", every_key_seen),
     "no embedding scale": reconfigure(hidden_size=1),
     "query scale from head_dim": reconfigure(query_pre_attn_scalar=16),
     "no query scale": reconfigure(query_pre_attn_scalar=1),

@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 
-from minifc.errors import DataError
-from minifc.text.calls import Call, parse_calls, read_call
-from minifc.text.template import message_calls, render
-from minifc.text.tokenizer import Tokenizer
-from minifc.tuning.data import (
+from minifc.data import (
     Conversation,
     Example,
     audit,
@@ -20,6 +16,10 @@ from minifc.tuning.data import (
     read_conversations,
     with_canonical_calls,
 )
+from minifc.errors import DataError
+from minifc.text.calls import Call, parse_calls, read_call
+from minifc.text.template import message_calls, render
+from minifc.text.tokenizer import Tokenizer
 
 USER, MODEL = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
 NOW = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}

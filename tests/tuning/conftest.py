@@ -10,10 +10,10 @@ from measured import measured
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from minifc.data import Example
 from minifc.gemma.config import config_from_dict
 from minifc.gemma.model import Gemma
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.data import Example
 from minifc.tuning.lora import lora_layers
 
 # A window shorter than the texts, and weights so large that both soft-caps bite.

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minifc.data import IGNORED, Example
 from minifc.errors import CheckpointError, OptionError, TrainingError
 from minifc.gemma.model import Attention, Gemma
 from minifc.tuning import loop as loop_module
-from minifc.tuning.data import IGNORED, Example
 from minifc.tuning.loop import LoopConfig, adamw, count_steps, evaluate_loss, latest_checkpoint, schedule, train
 from minifc.tuning.lora import add_lora, merge_lora
 from minifc.tuning.vocab import extend

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
+from minifc.cli import from_args
+from minifc.data import pack
 from minifc.errors import CheckpointError, OptionError
 from minifc.gemma.checkpoint import load_model, save_model
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
-from minifc.options import from_args
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.train import RECIPES
 from minifc.tuning.adapter import load_adapter, merge, save_adapter
-from minifc.tuning.data import pack
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, lora_layers
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import add_tokens, extend

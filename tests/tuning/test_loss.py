@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from minifc.data import IGNORED, Batch, Example, pack
 from minifc.gemma.model import Gemma
 from minifc.tuning import loss as loss_module
-from minifc.tuning.data import IGNORED, Batch, Example, pack
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.lora import add_lora
 from minifc.tuning.loss import batch_loss, cross_entropy

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from minifc.data import IGNORED, Batch, Example, pack
 from minifc.gemma.model import Gemma
-from minifc.tuning.data import IGNORED, Batch, Example, pack
 from minifc.tuning.loss import batch_loss
 
 LENGTH, PAD = 12, 0

@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from minifc import toy
+from minifc.data import Conversation, make_examples, toy
 from minifc.gemma.checkpoint import load_model
 from minifc.hub import TINY, find_model
 from minifc.text.tokenizer import load_tokenizer
-from minifc.tuning.data import Conversation, make_examples
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.lora import add_lora
 from minifc.tuning.vocab import add_tokens

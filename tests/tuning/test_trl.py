@@ -10,9 +10,9 @@ from measured import measured
 from torch import nn
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
+from minifc.data import IGNORED, Example
 from minifc.gemma.model import Gemma
 from minifc.text.tokenizer import Tokenizer
-from minifc.tuning.data import IGNORED, Example
 from minifc.tuning.loop import LoopConfig, _steps, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, add_lora
 

@@ -13,11 +13,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import Gemma2ForCausalLM
 
+from minifc.cli import from_args
+from minifc.data import IGNORED, Example
 from minifc.gemma.model import Gemma
-from minifc.options import from_args
 from minifc.train import RECIPES
 from minifc.tuning import lora
-from minifc.tuning.data import IGNORED, Example
 from minifc.tuning.loop import LoopConfig, _steps, schedule, train
 from minifc.tuning.vocab import extend
 

@@ -11,11 +11,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import Gemma2ForCausalLM
 
+from minifc.data import Example, pack
 from minifc.errors import OptionError, TokenizerError
 from minifc.gemma.config import config_from_dict
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.data import Example, pack
 from minifc.tuning.lora import add_lora
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import ExtendedVocabulary, RowWatch, add_tokens, check_room, extend, fold_vocabulary

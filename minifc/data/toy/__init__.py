@@ -6,9 +6,9 @@ texts: what the embedded model is pretrained on (plain text, then chats): no too
 cases: what it is fine-tuned and examined on: conversations with tools
 """
 
-from minifc.toy.cases import Case as Case
-from minifc.toy.cases import Sentences as Sentences
-from minifc.toy.cases import held_out_cases as held_out_cases
-from minifc.toy.cases import training_cases as training_cases
-from minifc.toy.texts import chat_document as chat_document
-from minifc.toy.texts import text_document as text_document
+from minifc.data.toy.cases import Case as Case
+from minifc.data.toy.cases import Sentences as Sentences
+from minifc.data.toy.cases import held_out_cases as held_out_cases
+from minifc.data.toy.cases import training_cases as training_cases
+from minifc.data.toy.texts import chat_document as chat_document
+from minifc.data.toy.texts import text_document as text_document

@@ -41,7 +41,7 @@ class Verdict:
 
     expected: tuple[str, ...] | None  # the names of the tools that it should call; None: any of them
     calls: tuple[Call, ...]
-    fault: str | None  # what is wrong with it
+    error: str | None  # what is wrong with it
 
     malformed: bool = False  # it began a call that cannot be read
 
@@ -118,10 +118,10 @@ class Score:
         called = [verdict for verdict in verdicts if verdict.called]
         named = [verdict for verdict in fits if verdict.named]
         return cls(
-            right=Share(sum(v.fault is None for v in verdicts), len(verdicts)),
-            exact=Share(sum(v.fault is None for v in fits), len(fits)),
+            right=Share(sum(v.error is None for v in verdicts), len(verdicts)),
+            exact=Share(sum(v.error is None for v in fits), len(fits)),
             names=Share(len(named), len(fits)),
-            arguments=Share(sum(v.fault is None for v in named), len(named)),
+            arguments=Share(sum(v.error is None for v in named), len(named)),
             false_refusals=Share(sum(not v.called for v in fits), len(fits)),
             false_calls=Share(sum(v.called for v in unfit), len(unfit)),
             readable=Share(sum(not v.malformed for v in called), len(called)),

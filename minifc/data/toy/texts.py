@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from minifc.data.toy.cases import say
+from minifc.data.toy.words import SLOTS
+from minifc.data.toy.world import Request, Task, World, compare
 from minifc.text.calls import write_json
-from minifc.toy.cases import say
-from minifc.toy.words import SLOTS
-from minifc.toy.world import Request, Task, World, compare
 
 GREETINGS = [
     ("Hello.", "Hello. What can I do for you?"),

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from minifc.data.toy.words import Side, garble, invent, words
 from minifc.text.calls import write_json
-from minifc.toy.words import Side, garble, invent, words
 
 # Sentences of training, and those kept for the split "with unseen frames". {d} is where the details go.
 REQUESTS = [

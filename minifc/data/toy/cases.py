@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from minifc.toy.world import Request, World
+from minifc.data.toy.world import Request, World
 
 NOTHING_FITS = "None of my tools can do that."
 Sentences = Literal["known", "unseen", "shuffled"]

@@ -106,7 +106,7 @@ def json_schema(described: Any) -> Any:
 # --- the rules ---------------------------------------------------------------------------------------------------
 
 
-def fault(calls: Sequence[Call] | None, entry: Entry) -> str | None:
+def find_error(calls: Sequence[Call] | None, entry: Entry) -> str | None:
     """What is wrong with these calls as the answer to an entry; None if nothing is. calls: None if unreadable."""
     calls = calls or ()  # what the leaderboard cannot read is no call for it, which is right where none fits
     if entry.answers is None:
@@ -116,17 +116,17 @@ def fault(calls: Sequence[Call] | None, entry: Entry) -> str | None:
     if len(calls) != len(entry.answers):
         return f"{len(calls)} calls instead of {len(entry.answers)}"
     if "parallel" not in entry.category:
-        return _call_fault(calls[0], entry.answers[0], entry.functions)
+        return _call_error(calls[0], entry.answers[0], entry.functions)
     left = list(calls)
     for answer in entry.answers:
-        faults = [_call_fault(call, answer, entry.functions) for call in left]
+        faults = [_call_error(call, answer, entry.functions) for call in left]
         if None not in faults:
             return f"no call is the one of {next(iter(answer))}: {faults[0]}"
         del left[faults.index(None)]
     return None
 
 
-def _call_fault(call: Call, answer: Mapping[str, Mapping[str, list[Any]]], functions: Sequence[Any]) -> str | None:
+def _call_error(call: Call, answer: Mapping[str, Mapping[str, list[Any]]], functions: Sequence[Any]) -> str | None:
     ((name, right),) = answer.items()
     function = next((function for function in functions if function["name"] == name), functions[0])
     described, given = function["parameters"]["properties"], call.arguments

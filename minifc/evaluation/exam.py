@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from minifc import toy
-from minifc.calling.bfcl import Entry, fault
 from minifc.calling.grammar import Grammar, check_tools
-from minifc.calling.score import Rule, Score, Verdict, exactly, judge
-from minifc.cli import visible
+from minifc.data import Conversation, make_examples, pack, toy
 from minifc.errors import CallError, DataError, SchemaError, TemplateError
+from minifc.evaluation.bfcl import Entry, find_error
+from minifc.evaluation.judging import Rule, Score, Verdict, exactly, judge
 from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
+from minifc.terminal import printable
 from minifc.text.calls import Call, read_tools, spelled_calls, write_json
 from minifc.text.template import SPEAKERS, Format, Message, message_calls, render, stop_ids, used_tags
 from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
-from minifc.tuning.data import Conversation, make_examples, pack
 from minifc.tuning.loss import batch_loss
 
 BATCH = 16
@@ -94,7 +93,7 @@ def bfcl_question(entry: Entry) -> Question:
     names = tuple(name for answer in entry.answers or () for name in answer)
     expected = None if entry.category == "live_relevance" else names
     right = write_json(entry.answers) if entry.answers else "a call" if expected is None else "no call"
-    return Question(entry.messages, entry.tools, expected, lambda calls: fault(calls, entry), right)
+    return Question(entry.messages, entry.tools, expected, lambda calls: find_error(calls, entry), right)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class CallExam:
             except SchemaError as error:
                 refused[number] = str(error)
         if refused:
-            why = visible(next(iter(refused.values())))
+            why = printable(next(iter(refused.values())))
             counts = f"{len(refused)} of {len(self.questions)} questions"
             print(f"asked without constraint: {counts}; {why}", file=sys.stderr)
 
@@ -166,13 +165,13 @@ class CallExam:
         last = list(self.sittings.values())[-1].verdicts
         fitting = [i for i, verdict in enumerate(last) if verdict.fits][:count]
         unfit = [i for i, verdict in enumerate(last) if not verdict.fits][:1]
-        failed = [i for i, verdict in enumerate(last) if verdict.fault and i not in fitting + unfit][:1]
+        failed = [i for i, verdict in enumerate(last) if verdict.error and i not in fitting + unfit][:1]
         return [self.sample(i) for i in fitting + unfit + failed]
 
     def failures(self, count: int) -> list[list[tuple[str, str]]]:
         """The first wrong answers of the last sitting, with what is wrong with them."""
         last = list(self.sittings.values())[-1].verdicts
-        wrong = [(i, verdict.fault) for i, verdict in enumerate(last) if verdict.fault][:count]
+        wrong = [(i, verdict.error) for i, verdict in enumerate(last) if verdict.error][:count]
         return [[*self.sample(i), ("wrong", fault)] for i, fault in wrong]
 
     def sample(self, i: int) -> list[tuple[str, str]]:

@@ -1,0 +1,77 @@
+"""Data files to rows: JSON, JSON Lines and parquet, one file or a folder of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from minifc.errors import DataError
+
+
+def read_rows(path: str | Path) -> list[tuple[str, Any]]:
+    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, or of a folder of them.
+
+    Raises DataError for a file that cannot be read or is empty.
+    """
+    path = Path(path)
+    files = _data_files(path) if path.is_dir() else [path]
+    rows = [(f"{file}, row {number}", row) for file in files for number, row in enumerate(_read_file(file), 1)]
+    if not rows:
+        raise DataError(f"{path}: empty; a data file holds one conversation per row")
+    return rows
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Parquet files, or else JSON ones, in a folder; hidden folders are not looked into."""
+    for suffixes in ((".parquet",), (".json", ".jsonl")):
+        files = [file for file in folder.rglob("*") if file.suffix in suffixes]
+        if shown := [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]:
+            return sorted(shown)
+    raise DataError(f"{folder}: a folder without a .parquet, .json or .jsonl file")
+
+
+def _read_file(path: Path) -> list[Any]:
+    return _READERS.get(path.suffix, _read_json)(path)
+
+
+def _read_parquet(path: Path) -> list[Any]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+    except ImportError:
+        raise DataError(f"{path}: a parquet file needs pyarrow; pip install pyarrow") from None
+    try:
+        rows: list[Any] = read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as parquet ({error})") from None
+    return [_without_nulls(row) for row in rows]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the fields that have no value: in a table, a row's objects have the fields of all other rows' too."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _read_json(path: Path) -> list[Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        rows = []
+        for number, line in enumerate(text.split("\n"), 1):
+            try:
+                if line.strip():
+                    rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, line {number}: neither a JSON file nor JSON Lines ({error})") from None
+        return rows
+    return whole if isinstance(whole, list) else [whole]
+
+
+_READERS = {".json": _read_json, ".jsonl": _read_json, ".parquet": _read_parquet}
