@@ -20,7 +20,7 @@ from minifc.gemma.checkpoint import load_model, require_finite, save_model, stor
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, split_revision
 from minifc.loading import locate
-from minifc.text.jinja import chat_template
+from minifc.text.dialects import exported_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import load_adapter, merge
@@ -112,7 +112,7 @@ def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format
     save_model(model, tokenizer, folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["chat_template"] = chat_template(format, list(tokenizer.control))
+    settings["chat_template"] = exported_template(format, tokenizer)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from minifc.files import read_json
 from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, TINY_ADAPTER, Source, find_model
+from minifc.text.dialects import FORMATS
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter
@@ -120,9 +121,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"model folder, run folder, adapter, or hub id of one of them (default: {TINY_ADAPTER})",
     )  # fmt: skip
     parser.add_argument("--adapter", metavar="SOURCE", help="adapter or run to put onto --model (default: none)")
-    parser.add_argument(
-        "--format", choices=("gemma", "course"), help="format of the turns (default: the adapter's, else gemma)"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="format of the turns (default: the adapter's, else gemma)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="dtype of the weights (default: as stored)")
 

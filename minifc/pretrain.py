@@ -31,11 +31,12 @@ from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
 from minifc.text.calls import write_json
-from minifc.text.template import TOOLS_INTRODUCTION, render
+from minifc.text.template import render
 from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK, Tokenizer, load_tokenizer
 from minifc.tuning.loop import LoopConfig, Optimizers, latest_step, train
 
 CONTROL = [PAD, EOS, BOS, UNK, "<mask>", *(f"<unused{i}>" for i in range(16)), START_OF_TURN, END_OF_TURN]
+TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"  # as the chat templates have it
 LEARNED_PIECES = 700
 MOST_TOKENS = 640  # documents longer than a row are passed over
 

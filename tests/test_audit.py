@@ -37,7 +37,7 @@ def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str])
     assert found["cannot be learned from"] == "3"
     assert found["calls"] == "1"
     assert found["turns whose calls cannot be read"] == "0"
-    assert found["tags that become tokens"].startswith("<think> 1 </think> 1 <tool_call> 1 ")
+    assert found["tags that become tokens"].startswith("<think> 1 </think> 1 <tool_call> 1")
     assert found["tags that never occur"] == "<tools> </tools>"
     assert found["tags that stay text"] == "<tool_reponse> 1"
     assert found["longer than --length 20"].startswith("2,")
@@ -77,7 +77,7 @@ def test_what_the_courses_recipe_trains_on(
     assert printed.startswith("\u27ea<bos>")
     assert printed.endswith("\u27eb\n")
 
-    recipe = ["--recipe", "course", "--eval-share", "0", "--epochs", "1", "--accumulation", "1", "--r", "1"]
+    recipe = ["--recipe", "course", "--eval-share", "0", "--epochs", "1", "--accumulation", "1", "--rank", "1"]
     to = tmp_path / "run"
     assert run(train.main, "--model", str(tiny), "--data", str(rows), *recipe, "--to", str(to)) == 0
     steps = [json.loads(line) for line in (to / "metrics.jsonl").read_text().splitlines()]
@@ -94,7 +94,7 @@ def test_tags_spelled_in_structured_rows_are_named(tmp_path: Path, capsys: pytes
     path.write_text(json.dumps({"messages": [USER, {"role": "assistant", "content": CALL}]}))
     assert run(audit.main, str(path)) == 0
     printed = capsys.readouterr().out
-    assert summary_of(printed)["tags that stay text"] == "<think> 1 </think> 1 <tool_call> 1 </tool_call> 1"
+    assert summary_of(printed)["tags that stay text"] == "<think> 1 </think> 1 <tool_call> 1"  # and a line more
     assert "the model's text spells tags of ours" in printed
 
 

@@ -24,7 +24,8 @@ from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, read_tensors, whole_folder
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.hub import split_revision
-from minifc.text.template import ROLE_NAMES, Format, stop_ids
+from minifc.text.dialects import FORMATS
+from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
 from minifc.tuning.lora import EMBEDDING, HEAD, Lora, fold_lora, freeze, inject, lora_layers, matches, plain_vocabulary
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
@@ -178,7 +179,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """What minifc wrote beside PEFT's files; PEFT's own adapters have no such file."""
     path = folder / RECORD
     record = read_json(path, CheckpointError) if path.is_file() else {}
-    if not isinstance(record, dict) or record.get("format") not in (None, *ROLE_NAMES):
+    if not isinstance(record, dict) or record.get("format") not in (None, *FORMATS):
         raise CheckpointError(f"{path}: not what minifc wrote there; delete it to go on without it")
     return record
 
