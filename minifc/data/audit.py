@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minifc.data.examples import Draft
 from minifc.text.calls import TAGS
-from minifc.text.messages import Message
+from minifc.text.messages import Message, is_assistant
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
 
 def spelled_tags(messages: Sequence[Message]) -> Counter[str]:
     """Our tags in what the model says in structured messages, where any text is data: they stay text."""
-    said = [str(message.get("content") or "") for message in messages if message.get("role") == "assistant"]
+    said = [str(message.get("content") or "") for message in messages if is_assistant(message)]
     return Counter({tag: count for tag in TAGS if (count := sum(text.count(tag) for text in said))})

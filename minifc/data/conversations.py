@@ -18,7 +18,7 @@ from typing import Any
 from minifc.data.rows import read_rows
 from minifc.errors import CallError, DataError, TemplateError
 from minifc.text.calls import read_tools, read_value, rewrite_calls, tool_schema
-from minifc.text.messages import Message, normal_messages
+from minifc.text.messages import Message, is_assistant, normal_messages
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def with_canonical_calls(conversation: Conversation) -> Conversation:
     try:
         for message in conversation.messages:
             content = message.get("content")
-            if message["role"] == "assistant" and isinstance(content, str):
+            if is_assistant(message) and isinstance(content, str):
                 content = rewrite_calls(content, tools)
             elif isinstance(content, str):
                 tools |= {tool["name"]: tool for tool in read_tools(content)}

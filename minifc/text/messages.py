@@ -62,6 +62,11 @@ def _openai(call: Call, given: Mapping[str, Any]) -> dict[str, Any]:
     return ({"id": given["id"]} if given.get("id") is not None else {}) | {"type": "function", "function": function}
 
 
+def is_assistant(message: Message) -> bool:
+    """Whether a message is the model's, in whatever spelling of the role."""
+    return ROLES.get(str(message.get("role"))) == "assistant"
+
+
 def message_calls(message: Message) -> list[Call]:
     """The calls of an assistant's message, from OpenAI's form or {"name", "arguments"}, arguments parsed."""
     calls = message.get("tool_calls") or []

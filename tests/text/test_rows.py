@@ -56,7 +56,9 @@ def test_openais_shape(file: Path, tagged_tiny: Tokenizer) -> None:
         MODEL,
     ]
     [row] = read_conversations(write(file, {"messages": messages, "tools": [{"type": "function", "function": NOW}]}))
-    assert (row.messages, row.tools, row.verbatim) == (messages, [NOW], False)
+    called = {"id": "1", "type": "function", "function": {"name": "now", "arguments": {}}}
+    assert row.messages == [USER, {"role": "assistant", "tool_calls": [called]}, messages[2], MODEL]
+    assert (row.tools, row.verbatim) == ([NOW], False)
     [example] = make_examples([row], tagged_tiny, "gemma", 1000).fitting
     assert parse_calls(example.ids, tagged_tiny) == [Call("now", {})]
 
@@ -280,9 +282,9 @@ def test_calls_in_text_become_canonical(file: Path) -> None:
     messages = [{"role": "human", "content": system}, {"role": "model", "content": call}]
     [row] = read_conversations(write(file, {"conversations": messages}))
     rewritten = with_canonical_calls(row)
-    assert rewritten.messages[0] == messages[0]
+    assert rewritten.messages[0] == {"role": "user", "content": system}
     canonical = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
-    assert rewritten.messages[1] == {"role": "model", "content": canonical}
+    assert rewritten.messages[1] == {"role": "assistant", "content": canonical}
     messages[1]["content"] = "<tool_call>\n{'name': }\n</tool_call>"
     [row] = read_conversations(write(file, {"conversations": messages}))
     with pytest.raises(DataError, match=r"rows\.jsonl, row 1: neither JSON nor a Python literal"):
@@ -302,7 +304,7 @@ def test_an_example_is_the_rendered_conversation(tagged_tiny: Tokenizer) -> None
 
 def test_audit_names_a_misspelled_tag(tiny_tokenizer: Tokenizer, file: Path) -> None:
     """The notebook registered `<tool_reponse>`; a row that holds such a tag is told apart (FAILURES.md, 15)."""
-    messages = [{"role": "human", "content": "a"}, {"role": "tool", "content": "<tool_reponse>b</tool_reponse>"}]
+    messages = [{"role": "human", "content": "a"}, {"role": "tool", "content": "<tool_reponse>b</tool_reponse>"}, MODEL]
     found = counted(read_conversations(write(file, {"conversations": messages})), tiny_tokenizer, "course")
     assert found.unknown == Counter({"<tool_reponse>": 1})
     assert found.tags == Counter()
@@ -339,9 +341,7 @@ def test_audit_counts_tokens_it_is_asked_about(tiny_tokenizer: Tokenizer, file: 
     """So that one which never occurs can be named before training."""
     messages = [{"role": "human", "content": "<plan>a</plan> <plan>"}, MODEL]
     rows = read_conversations(write(file, {"conversations": messages}))
-    found = counted(
-        read_conversations(write(file, {"conversations": messages})), tiny_tokenizer, "course", ["<plan>", "<absent>"]
-    )
+    found = counted(rows, tiny_tokenizer, "course", ["<plan>", "<absent>"])
     assert found.tags == Counter({"<plan>": 2})
 
 
