@@ -32,7 +32,7 @@ TRIALS = [
     ("test_10", "text/template.py", "(tokenizer.eos_id, tokenizer.end_of_turn_id)", "(tokenizer.eos_id,)"),
     ("test_10", "gemma/config.py", "if self.pad_token_id in self.eos_token_id:", "if False:"),
     ("test_11", "text/template.py", "encode(self.pending)", "encode(self.pending, add_bos=True)"),
-    ("test_12_packed", "gemma/model.py", "seen &= documents[:, :, None] == documents[:, None, :]", "pass"),
+    ("test_12_packed", "gemma/model.py", "mask &= documents[:, :, None] == documents[:, None, :]", "pass"),
     ("test_12_a", "data/examples.py", "len(mask) if cut else 0", "len(mask)"),
     ("test_13", "cli.py", "if unknown:", "if False:"),
     ("test_14", "hub.py", "except errors.GatedRepoError:", "except ZeroDivisionError:"),
