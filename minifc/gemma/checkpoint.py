@@ -5,7 +5,7 @@ weights are touched. Only safetensors is read; a pickled checkpoint can run code
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,9 +101,16 @@ def require_finite(model: Gemma, folder: str | Path) -> None:
 
     Loading maps weights without reading them; this reads all of them, seconds at full size.
     """
-    for name, weight in model.named_parameters():
-        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(weight.detach())):  # NaN goes through both
-            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
+    if name := first_not_finite(dict(model.named_parameters())):
+        raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, or None. No tensor may be empty."""
+    for name, tensor in tensors.items():
+        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(tensor.detach())):  # NaN goes through both
+            return name
+    return None
 
 
 def _shards(folder: Path) -> tuple[list[Path], int | None]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, read_tensors, whole_folder
+from minifc.gemma.checkpoint import first_not_finite
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.hub import split_revision
 from minifc.text.template import ROLE_NAMES, Format, stop_ids
@@ -64,7 +65,8 @@ def save_adapter(
 
     base: the model it belongs to, a folder, or a repository of the hub as name or name@revision.
     format: of the turns it was trained on.
-    Returns the size of the weights in bytes. Raises OptionError if there is nothing to save.
+    Returns the size of the weights in bytes. Raises OptionError if there is nothing to save, and CheckpointError,
+    naming the parameter, if a number is not finite.
     """
     layers = dict(lora_layers(model))
     if not layers:
@@ -95,6 +97,10 @@ def save_adapter(
     if (new := extended(model)) is not None:
         config["trainable_token_indices"] = {"embed_tokens": list(new.ids)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model).items()}
+    if broken := first_not_finite(tensors):
+        raise CheckpointError(
+            f"{folder}: not saved, as {broken} holds a number that is not finite; train with a lower learning rate"
+        )
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"format": format, "base": base_digest(model)}
@@ -256,7 +262,7 @@ def _new_rows(
     old = vocabulary.weight.data
     if not all(torch.equal(table, other) for other in tables.values()):
         raise CheckpointError(f"{folder}: {' and '.join(tables)} differ, though the base model ties them")
-    if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old.dtype), old):
+    if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old), old):
         raise CheckpointError(f"{folder}: {name} is a table that is not the base model's; minifc does not train one")
     if len(table) == len(old):
         return ids, None
@@ -317,9 +323,8 @@ def _check(
     for target in targets if isinstance(targets, list) else []:
         if not any(matches(target, name) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; it cannot be used")
+    if broken := first_not_finite(tensors | ({} if rows is None else {_ROWS: rows})):
+        raise CheckpointError(f"{folder}: {broken} holds a number that is not finite; the adapter cannot be used")
     return layers
 
 

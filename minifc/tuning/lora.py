@@ -41,9 +41,9 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         require(self.r >= 1, "r", self.r, "the rank must be at least 1")
-        require(0 < self.alpha < math.inf, "alpha", self.alpha, "must be above 0, and a number")
+        require(0 < self.alpha < math.inf, "alpha", self.alpha, "must be above 0, and finite")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and less than 1")
-        require(bool(self.targets), "targets", "", "needs at least one layer name, such as q_proj")
+        require(bool(self.targets), "targets", self.targets, "needs at least one layer name, such as q_proj")
 
 
 class Lora(nn.Module):

@@ -30,11 +30,12 @@ class ExtendedVocabulary(nn.Module):
         super().__init__()
         self.base = base
         self.ids = tuple(ids)
-        self.rows = nn.Parameter(rows.float())  # [N, E]; fp32 like LoRA, and for its reason
+        device = base.weight.device
+        self.rows = nn.Parameter(rows.to(device, torch.float32))  # [N, E]; fp32 like LoRA, and for its reason
         self.size = max(base.size, 1 + max(ids))
         index = torch.full((self.size,), -1)
         index[list(ids)] = torch.arange(len(ids))
-        self.register_buffer("index", index.to(rows.device), persistent=False)  # id -> row of it, or -1
+        self.register_buffer("index", index.to(device), persistent=False)  # id -> its row, or -1
 
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]"""
