@@ -48,7 +48,8 @@ class InString:
 
     def after(self, count: int) -> "InString":
         """After `count` more characters; if it is a key, one that the object does not have."""
-        return replace(self, length=self._count(count), text=b"\x00")
+        # No key is written with this byte, which JSON escapes.
+        return replace(self, length=self._count(count), text=b"\x00" if self.key_of else b"")
 
     @property
     def taken(self) -> frozenset[bytes]:

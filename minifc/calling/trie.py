@@ -66,6 +66,13 @@ class Trie:
         high = bisect_left(self.keys, _next(prefix), low, node.high)
         return Node(low, high, len(prefix))
 
+    def whole(self, node: Node) -> list[int]:
+        """The ids of the entries that end at this node; they come first in it."""
+        end = node.low
+        while end < node.high and len(self.keys[end]) == node.depth:
+            end += 1
+        return self.ids[node.low : end]
+
     def longest(self, text: bytes) -> int:
         """The id that writes most of the beginning of a text. Raises TokenizerError if none writes any of it."""
         node, found = self.root, None
@@ -82,7 +89,8 @@ class Trie:
     def allowed(self, state: State, mask: Tensor, fits: Fits) -> None:
         """Set to True what `state` allows: bool [V], over ids.
 
-        fits: whether an id may lead to a state. In a string, what fits after a character fits after more of them.
+        fits: whether an id may lead to a state. It must be monotone in strings: if it holds after some characters of
+            a string, it holds after more of them.
         """
         self._walk(self.root, state, mask, fits)
 
@@ -97,15 +105,14 @@ class Trie:
             return
         if len(others) < len(state.stacks):
             state = state.automaton.state(others)
-        first = node.low
-        while first < node.high and len(self.keys[first]) == node.depth:
-            first += 1
-        if first > node.low and fits(state):
-            mask[self.ids[node.low : first]] = True
-        if first == node.high:
+        whole = self.whole(node)
+        if whole and fits(state):
+            mask[whole] = True
+        longer = node._replace(low=node.low + len(whole))
+        if longer.low == longer.high:
             return
         for byte in state.next_bytes():
-            below, after = self.child(node._replace(low=first), bytes([byte])), state.step(byte)
+            below, after = self.child(longer, bytes([byte])), state.step(byte)
             if below.low < below.high and after is not None:
                 self._walk(below, after, mask, fits)
 
@@ -130,9 +137,21 @@ class Trie:
         if string.key_of:
             for key in string.taken:
                 if key.startswith(string.text):
-                    closed = self.child(node, key[len(string.text) :] + b'"')
-                    allowed[self.ids[closed.low : closed.high]] = False
+                    self._exclude_key(node, key[len(string.text) :], automaton.state([(string, rest)]), allowed, fits)
             mask |= allowed
+
+    def _exclude_key(self, node: Node, key: bytes, state: State, mask: Tensor, fits: Fits) -> None:
+        """Set to False what would write a key again that the object has already; `key` is the rest of it.
+
+        An id that ends just before the closing quote is allowed if the budget lets the key go on, as it then must.
+        """
+        closed = self.child(node, key + b'"')
+        mask[self.ids[closed.low : closed.high]] = False
+        after: State | None = state
+        for byte in key:
+            after = after.step(byte) if after else None
+        if (whole := self.whole(self.child(node, key))) and after and not fits(after):
+            mask[whole] = False
 
     def _table(self, node: Node) -> _Inside:
         if node not in self._tables:

@@ -187,7 +187,7 @@ class _Trainer:
                 tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value).cpu().clone()
         if broken := first_not_finite(tensors):
             raise TrainingError(
-                f"step {step}: {broken} holds a number that is not finite, so no state is saved; try a lower learning rate"
+                f"step {step}: {broken} holds a number that is not finite; not saved, try a lower learning rate"
             )
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():

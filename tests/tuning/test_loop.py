@@ -183,10 +183,10 @@ def test_gradient_checkpointing_computes_the_same_gradients_again(
 ) -> None:
     """Bit for bit, dropout included; and attention does run twice per layer and step."""
     results, counts = [], []
-    for recompute in (False, True):
+    for checkpointing in (False, True):
         model = prepare(fresh(), dropout=0.2)
         calls.clear()
-        run(model, examples, LoopConfig(max_steps=3, rows=8, length=12, gradient_checkpointing=recompute))
+        run(model, examples, LoopConfig(max_steps=3, rows=8, length=12, gradient_checkpointing=checkpointing))
         results.append(trained(model))
         counts.append(len(calls))
     assert same(*results)
