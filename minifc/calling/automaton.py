@@ -219,7 +219,10 @@ def _after(stack: tuple[Item, Stack], byte: int) -> Iterable[Stack]:
 
 
 class Automaton:
-    """States of one grammar. `nesting` is schema.nesting of every kind that can occur in it."""
+    """The states of one grammar.
+
+    nesting: `schema.nesting` of every schema that can occur in it.
+    """
 
     def __init__(self, nesting: dict[Schema, int]) -> None:
         self.nesting = nesting

@@ -28,25 +28,25 @@ SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise tha
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What is worked out once for a tokenizer."""
+    """What is computed once for a tokenizer."""
 
     written: dict[int, bytes]
     trie: Trie
-    # As long as their grammars: states of many sets of tools, kept alive, make the garbage collector pause for long.
+    # Weak, so that a mask goes with its grammar: kept states of many sets of tools make garbage collection slow.
     masks: "WeakKeyDictionary[State, _Mask]" = field(default_factory=WeakKeyDictionary)
 
 
 @dataclass
 class _Mask:
     allowed: Tensor  # bool [V]
-    room: float  # this many ids more are enough to complete the call after any of these
+    room: float  # the most ids that the call needs after any of these
 
 
 _vocabularies: WeakKeyDictionary[Tokenizer, _Vocabulary] = WeakKeyDictionary()
 
 
 class Grammar:
-    """One model turn. Made from the tools once; `fresh()` is the same grammar for another turn."""
+    """The grammar of one model turn. It is made from the tools once; `fresh()` returns it for another turn."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
         """Raises SchemaError for a tool that cannot be registered, TokenizerError without the tags of calls."""
@@ -58,7 +58,7 @@ class Grammar:
         self._part: Part = "text"
 
     def fresh(self) -> "Grammar":
-        """At the beginning of another turn. What was worked out so far is shared."""
+        """The same grammar at the beginning of another turn; masks and states are shared."""
         other = object.__new__(Grammar)
         other._calls, other._state, other._part = self._calls, None, "text"
         return other
@@ -103,7 +103,7 @@ class Grammar:
 
 
 class _Calls:
-    """What is worked out once for a set of tools, and what was met of it so far."""
+    """What is computed for a set of tools: once, or when it is first needed."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
         self.tokenizer, self.size = tokenizer, tokenizer.size
@@ -132,16 +132,16 @@ class _Calls:
         self._needed: dict[State, int] = {}
 
     def outside(self, budget: int | None) -> Tensor:
-        """Which ids may come where no call is open. A call begins only if there is room for one of each tool."""
+        """Which ids may come outside a call. One may begin only if each tool's shortest call fits."""
         return self.anything if budget is None or budget > self.room else self.no_call
 
     @cached_property
     def room(self) -> int:
-        """How many ids the shortest calls take, of the tool where this is longest."""
+        """The number of ids of the shortest call, of the tool where this number is largest."""
         return max(len(self.spell(ending)) for ending in self._endings) + 2 + SLACK
 
     def mask(self, state: State, budget: int | None) -> Tensor:
-        """Which ids may come in a call."""
+        """Which ids may come inside a call."""
         masks = self.vocabulary.masks
         if state not in masks:
             if len(masks) >= MOST_MASKS:
@@ -150,7 +150,7 @@ class _Calls:
         known = masks[state]
         if budget is None or budget > known.room:
             return known.allowed
-        # So far the room was counted in bytes, of which an id may write several: now a closer look is worth its time.
+        # Room is counted in bytes first, of which an id may write several; only near the end in ids, which is slower.
         closer = self._mask(state, self.needed, budget)
         known.room = closer.room
         return closer.allowed
@@ -170,7 +170,7 @@ class _Calls:
         return _Mask(allowed, room)
 
     def needed(self, state: State) -> int:
-        """How many ids complete the call."""
+        """The number of ids that complete the call."""
         if state not in self._needed:
             self._needed[state] = len(self.spell(state.ending)) + 1
         return self._needed[state]
@@ -205,7 +205,7 @@ class _Calls:
         return self._leading(ids[:-1], text)
 
     def ending(self, state: State, budget: int) -> list[int]:
-        """The ids that complete the call, if it is high time; else []."""
+        """The ids that complete the call, if the budget is hardly enough for more; else []."""
         # A byte is at most one id, so there is often no need to look closely.
         if budget > len(state.ending) + 1 + SLACK or budget > self.needed(state) + SLACK:
             return []
@@ -231,7 +231,7 @@ class _Calls:
 
 
 def _in_bytes(state: State) -> int:
-    """At most so many ids complete the call."""
+    """An upper bound for the number of ids that complete the call."""
     return len(state.ending) + 1
 
 

@@ -1,9 +1,9 @@
 """Which tokens of a vocabulary a state allows.
 
 The trie is a sorted list: tokens with a common beginning are neighbours, so that a node is a range of the list
-and nothing has to be built. A walk follows only bytes that the state allows. Inside a string nearly
-all do, so there the walk is replaced by a table, made once per node: tokens that are nothing but characters of
-a string are allowed together, and of the others only what stands after those characters is looked at.
+and nothing has to be built. A walk follows only bytes that the state allows. Inside a string
+nearly all bytes are allowed, so there a table, made once per node, replaces the walk: tokens that consist of a string's
+characters are allowed together, and of the other tokens only the part after such characters is walked through.
 """
 
 import re
@@ -48,6 +48,8 @@ class _Inside:
 
 
 class Trie:
+    """The tokens of a vocabulary, by their bytes."""
+
     def __init__(self, entries: Iterable[tuple[bytes, int]]) -> None:
         """entries: (bytes, id), in any order; none empty. Several ids may have the same bytes."""
         ordered = sorted(entries)

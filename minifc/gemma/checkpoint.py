@@ -21,6 +21,7 @@ from minifc.gemma.config import MODEL_FOLDER, config_to_dict, load_config
 from minifc.gemma.model import Gemma
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # The one name that is not Hugging Face's here: our vocabulary module owns an untied head too.
 _TABLE = "model.embed_tokens.weight"
 _HEAD, _HF_HEAD = "model.embed_tokens.head", "lm_head.weight"
@@ -173,7 +174,7 @@ def _read(
             if (found := tuple(file.get_slice(name).get_shape())) != tuple(shape):
                 raise CheckpointError(f"{shard}: {name} has shape {list(found)}; config.json calls for {list(shape)}")
             tensor = file.get_tensor(name)
-            if not tensor.is_floating_point():
+            if tensor.dtype not in _DTYPES:
                 raise CheckpointError(
                     f"{shard}: {name} holds {tensor.dtype}; minifc reads weights that are not quantised"
                 )

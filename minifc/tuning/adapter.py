@@ -48,7 +48,7 @@ _HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatr
 
 
 def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
-    """What an adapter consists of, under PEFT's names, fp32."""
+    """An adapter's tensors, fp32, by PEFT's names."""
     tensors = {}
     for name, layer in lora_layers(model):
         for matrix, parameter in layer.matrices().items():
@@ -63,8 +63,8 @@ def save_adapter(
 ) -> int:
     """Write the adapter and its tokenizer, whole or not at all.
 
-    base: the model it belongs to, a folder, or a repository of the hub as name or name@revision.
-    format: of the turns it was trained on.
+    base: the model that the adapter belongs to, a folder, or a repository of the hub as name or name@revision.
+    format: of the turns that the adapter was trained on.
     Returns the size of the weights in bytes. Raises OptionError if there is nothing to save, and CheckpointError,
     naming the parameter, if a number is not finite.
     """
@@ -111,10 +111,10 @@ def save_adapter(
 
 
 def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Put a saved adapter onto its base model and teach the tokenizer its tokens. Nothing needs resizing first.
+    """Put a saved adapter onto its base model, on the model's device, and register its tokens with the tokenizer.
 
     Raises CheckpointError for a folder that is incomplete or does not fit the model; the model is then untouched.
-    Where it fits but was trained on other weights, one line on standard error says so.
+    A warning on standard error says if the adapter was trained on other weights.
     """
     folder = Path(folder)
     config, record = _read_config(adapter_file(folder, CONFIG)), _read_record(folder)
@@ -148,7 +148,7 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
 
 
 def merge(model: Gemma) -> None:
-    """Fold LoRA and the new rows into ordinary weights: the same function, no extra cost, ready for `save_model`."""
+    """Fold LoRA and the new rows into ordinary weights: the same function at no extra cost, ready for `save_model`."""
     fold_lora(model)
     fold_vocabulary(model)
     model.config = replace(model.config, vocab_size=model.model.embed_tokens.size)
