@@ -40,15 +40,15 @@ class Sampling:
 class Constraint(Protocol):
     """What steers a row: which ids may come next, and which must. A grammar is one."""
 
-    def allowed(self, left: int) -> Tensor:
-        """bool [V], on the CPU; at least one id. Ids of the model beyond these must not come.
+    def allowed(self, budget: int, /) -> Tensor:
+        """bool [V], on the CPU; at least one id. Ids past the end of this mask are disallowed.
 
-        left: how many ids there may be, this one included.
+        budget: the number of ids left to write, the next one included.
         """
         ...
 
-    def forced(self, left: int) -> list[int]:
-        """The ids that come next whatever the model says; [] where it has a choice. left: as for `allowed`."""
+    def forced(self, budget: int, /) -> list[int]:
+        """The ids that come next whatever the model says; [] where it has a choice. budget: as for `allowed`."""
         ...
 
     def advance(self, id_: int) -> None:
