@@ -23,7 +23,7 @@ from minifc.cli import Parser, run_command
 from minifc.devices import name_of, pick_device, pick_dtype
 from minifc.errors import CheckpointError, DataError, OptionError
 from minifc.exam import CallExam, DataExam, toy_question
-from minifc.files import JsonLines, read_json, write_text
+from minifc.files import JsonLines, is_empty, read_json, write_text
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.options import add_options, from_args, option, require
@@ -271,7 +271,7 @@ def digest(examples: Sequence[Example]) -> str:
 def new_folder(run: RunConfig) -> Path:
     """An empty folder for a run."""
     folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not is_empty(folder)):
         raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
