@@ -202,7 +202,7 @@ def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Con
         cases = toy.training_cases(WORLD_SIZE, seed)
         rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
     else:
-        rows = read_conversations(data.path)
+        rows = read_conversations(data.files)
         if run.calls == "canonical":
             rows = rewritten(rows)
         kept = min(len(rows) - 1, round(run.eval_share * len(rows)))

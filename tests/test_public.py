@@ -8,7 +8,7 @@ import minifc
 PACKAGE = Path(minifc.__file__).parent
 # Who may import whom: a module's own layer and those below it; rooms of one layer don't know each other.
 LAYERS = [
-    {"errors", "files", "options", "cli", "hub", "devices"},
+    {"errors", "files", "options", "cli", "hub", "hub_answers", "devices"},
     {"gemma", "text"},
     {"tuning", "calling"},
     {"toy", "report", "exam", "asked", "train", "chat", "evaluate", "audit", "verify", "export", "pretrain", "bench"},

@@ -62,7 +62,7 @@ def _work(data: str) -> Iterator[Work]:
     """Sets of tools with calls of them, each set once."""
     talks: list[tuple[Tools, Sequence[Mapping[str, Any]]]]
     if data:
-        conversations = read_conversations(find_data(data).path)
+        conversations = read_conversations(find_data(data).files)
         talks = [
             (c.tools, [m for m in c.messages if SPEAKERS.get(m.get("role", "")) == "model"]) for c in conversations
         ]
