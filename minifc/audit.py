@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         raise OptionError(f"--length {args.length}: must be at least 1")
 
     tokenizer = load_tokenizer(find_model(args.model).path)
-    rows = read_rows(find_data(args.data).path)
+    rows = read_rows(find_data(args.data).files)
     if args.row is not None:
         if not 1 <= args.row <= len(rows):
             raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")

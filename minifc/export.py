@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minifc.cli import Parser, run_command
 from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
-from minifc.files import whole_folder
+from minifc.files import is_empty, whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, split_revision
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", choices=["gemma", "course"], help="of the chat template (the run's own)")
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
     args = parser.parse(argv)
-    if args.to.exists() and any(args.to.iterdir()):
+    if args.to.exists() and not is_empty(args.to):
         raise OptionError(f"--to {args.to}: not empty; name a new folder")
     located = locate(args.run, args.model, args.format)
     if located.adapter is None:

@@ -26,7 +26,7 @@ from minifc.cli import Parser, run_command, seed_number
 from minifc.data import Example, toy
 from minifc.errors import CheckpointError, OptionError
 from minifc.evaluation.report import draw_loss
-from minifc.files import JsonLines, read_json, read_tensors, whole_folder, write_text
+from minifc.files import JsonLines, is_empty, read_json, read_tensors, whole_folder, write_text
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
@@ -197,7 +197,7 @@ def begin(to: Path, work: Path, seed: int) -> None:
         if read_json(begun, CheckpointError) != settings:
             raise OptionError(f"--work {work}: a run with another seed or recipe was begun there; name a new folder")
         return
-    if work.is_dir() and any(work.iterdir()):
+    if work.is_dir() and not is_empty(work):
         raise OptionError(f"--work {work}: not empty, and no pretraining was begun there; name a new folder")
     work.mkdir(parents=True, exist_ok=True)
     write_text(begun, json.dumps(settings, indent=2) + "\n")

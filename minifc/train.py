@@ -24,7 +24,7 @@ from minifc.devices import name_of, pick_device, pick_dtype
 from minifc.errors import CheckpointError, DataError, OptionError
 from minifc.evaluation.exam import CallExam, DataExam, toy_question
 from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table
-from minifc.files import JsonLines, read_json, write_text
+from minifc.files import JsonLines, is_empty, read_json, write_text
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.terminal import text_samples, text_settings, text_table
@@ -196,7 +196,7 @@ def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Con
         cases = toy.training_cases(WORLD_SIZE, seed)
         rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
         return rows[HELD_OUT:], rows[:HELD_OUT]
-    return split(read_readable(data.path, run.calls == "canonical"), run.eval_share, seed)
+    return split(read_readable(data.files, run.calls == "canonical"), run.eval_share, seed)
 
 
 def digest(examples: Sequence[Example]) -> str:
@@ -210,7 +210,7 @@ def digest(examples: Sequence[Example]) -> str:
 def new_folder(run: RunConfig) -> Path:
     """An empty folder for a run."""
     folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not is_empty(folder)):
         raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

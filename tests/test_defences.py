@@ -35,7 +35,7 @@ TRIALS = [
     ("test_12_packed", "gemma/model.py", "mask &= documents[:, :, None] == documents[:, None, :]", "pass"),
     ("test_12_a", "data/examples.py", "len(mask) if cut else 0", "len(mask)"),
     ("test_13", "cli.py", "if unknown:", "if False:"),
-    ("test_14", "hub.py", "except errors.GatedRepoError:", "except ZeroDivisionError:"),
+    ("test_14", "hub_answers.py", "except errors.GatedRepoError:", "except ZeroDivisionError:"),
     ("test_15", "data/learning.py", "if not found.tags[token]:", "if False:"),
     ("test_15", "data/learning.py", "in found.unknown.items():", "in ():"),
     ("test_15", "data/learning.py", "return named or list(found.tags)", "return named or ['<tool_response>']"),

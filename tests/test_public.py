@@ -8,7 +8,7 @@ import minifc
 PACKAGE = Path(minifc.__file__).parent
 # Who may import whom: a module's own layer and those below it; rooms of one layer don't know each other.
 LAYERS = [
-    {"errors", "files", "terminal", "cli", "hub", "devices"},
+    {"errors", "files", "terminal", "cli", "hub", "hub_answers", "devices"},
     {"gemma", "text"},
     {"data"},
     {"tuning", "calling"},

@@ -60,7 +60,7 @@ def _work(data: str) -> Iterator[Work]:
     """Sets of tools with calls of them, each set once."""
     talks: list[tuple[Tools, Sequence[Mapping[str, Any]]]]
     if data:
-        conversations = read_conversations(find_data(data).path)
+        conversations = read_conversations(find_data(data).files)
         talks = [(c.tools, [m for m in c.messages if is_assistant(m)]) for c in conversations]
     else:
         talks = [(case.tools, case.messages()[1::2]) for case in toy.training_cases(1000, seed=0)]

@@ -31,8 +31,8 @@ class Conversation:
     source: str = ""
 
 
-def read_conversations(path: str | Path) -> list[Conversation]:
-    """The conversations of a data file or a folder of them. Raises DataError naming file and row."""
+def read_conversations(path: str | Path | Sequence[Path]) -> list[Conversation]:
+    """The conversations of a data file, of a folder of them, or of several. Raises DataError naming file and row."""
     return [read_conversation(row, source) for source, row in read_rows(path)]
 
 

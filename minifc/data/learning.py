@@ -14,8 +14,8 @@ from minifc.errors import DataError
 from minifc.text.tokenizer import Tokenizer
 
 
-def read_readable(path: Path, canonical: bool) -> list[Conversation]:
-    """The conversations of a data file or folder. Raises DataError if none can be read.
+def read_readable(path: str | Path | Sequence[Path], canonical: bool) -> list[Conversation]:
+    """The conversations of data files or folders. Raises DataError if none can be read.
 
     canonical: with calls in minifc's one written form; conversations with calls that cannot be read are left out.
     """
