@@ -17,7 +17,7 @@ from minifc.files import read_json
 from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, TINY_ADAPTER, Source, find_model
-from minifc.text.template import Format
+from minifc.text.template import ROLE_NAMES, Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter
 
@@ -97,8 +97,10 @@ def base_name(adapter: Path) -> str:
 def _run_format(run: Path | None) -> Format | None:
     """The format in a run's settings, for an adapter that does not record one."""
     settings = read_json(run / "config.json", CheckpointError) if run and (run / "config.json").is_file() else {}
-    group: Any = settings.get("run") if isinstance(settings, dict) else None
-    format: Format | None = group.get("format") if isinstance(group, dict) else None
+    group: Any = settings.get("run", {}) if isinstance(settings, dict) else None
+    format: Format | None = group.get("format") if isinstance(group, dict) else ""
+    if format not in (None, *ROLE_NAMES):
+        raise CheckpointError(f"{run}/config.json: not the settings of a run; name the format of the turns (--format)")
     return format
 
 
