@@ -17,9 +17,11 @@ def fill(folder: Path, *names: str, text: str) -> None:
         (folder / name).write_text(text)
 
 
-def write(target: Path) -> None:
+def write(target: Path, error: BaseException | None = None) -> None:
     with whole_folder(target) as temporary:
         fill(temporary, "model.safetensors", text="new")
+        if error:
+            raise error
 
 
 def test_what_was_there_is_put_back_when_the_last_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,9 +45,8 @@ def test_a_block_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "model"
     for there in ({}, {"model/model.safetensors": "new"}):
         assert contents(tmp_path) == there
-        with pytest.raises(KeyboardInterrupt), whole_folder(target) as temporary:
-            fill(temporary, "model.safetensors", text="half")
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            write(target, KeyboardInterrupt())
         assert contents(tmp_path) == there
         write(target)
 
