@@ -11,12 +11,14 @@ import difflib
 import io
 import os
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minifc.errors import MinifcError, OptionError, ParameterError
+from minifc.files import is_empty
 from minifc.terminal import in_a_line
 
 T = TypeVar("T")
@@ -130,6 +132,24 @@ def new_file(text: str) -> Path:
     path = Path(text)
     if not path.parent.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f"{path}: no file can be written there; name one in a folder that exists")
+    return path
+
+
+def new_folder(text: str) -> Path:
+    """An option's type: a folder to write at the end, which must be possible, and must not hold anything yet."""
+    path = Path(text)
+    target = path.resolve()  # through a link to the folder itself
+    if target.is_dir() and not is_empty(target):
+        raise argparse.ArgumentTypeError(f"{path}: not empty; name a new folder")
+    if target.exists() and not target.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: a file is in the way; name a new folder")
+    above = next(place for place in target.parents if place.exists())
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: the file {above} is in the way; name a new folder")
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=above))  # permissions do not tell of a file system that is only read
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: cannot be written ({error.strerror}); name another place") from None
     return path
 
 

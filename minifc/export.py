@@ -7,54 +7,58 @@ held in fp32.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser, new_folder, run_command
 from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
-from minifc.files import is_empty, whole_folder
+from minifc.files import whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
 from minifc.gemma.model import Gemma
-from minifc.hub import TINY, split_revision
-from minifc.loading import locate
-from minifc.text.dialects import exported_template
+from minifc.hub import TINY, Source, split_revision
+from minifc.loading import DTYPES, locate
+from minifc.text.dialects import FORMATS, exported_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import load_adapter, merge
+from minifc.tuning.adapter import RECORD, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("export", __doc__ or "", "python -m minifc.export runs/NAME --to my-model")
     parser.add_argument("run", help="run folder, or folder or hub id of an adapter")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write; one that is not empty is refused")
-    parser.add_argument("--model", help="the base model, if it lies elsewhere than where it was trained")
-    parser.add_argument("--dtype", choices=DTYPES, help="to store weights in (the base model's own)")
-    parser.add_argument("--format", choices=["gemma", "course"], help="of the chat template (the run's own)")
+    parser.add_argument(
+        "--to", type=new_folder, required=True, help="folder to write; one that is not empty is refused"
+    )
+    parser.add_argument("--model", help="base model (default: the one that the adapter names)")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="dtype to store (default: the base model's)")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="format of the chat template (default: the adapter's, else gemma)"
+    )
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
+    parser.add_argument("--private", action="store_true", help="make the repository of --push a private one")
     args = parser.parse(argv)
-    if args.to.exists() and not is_empty(args.to):
-        raise OptionError(f"--to {args.to}: not empty; name a new folder")
+    if args.private and not args.push:
+        raise OptionError("--private: nothing is uploaded; give --push owner/name too")
     located = locate(args.run, args.model, args.format)
     if located.adapter is None:
         raise CheckpointError(f"{args.run}: no adapter to merge; name a run folder or an adapter")
-    folder, base = located.base.path, located.base.name
-    dtype = getattr(torch, args.dtype) if args.dtype else stored_dtype(folder)
-    export(folder, located.adapter, args.to, dtype, located.format, base)
-    print(f"{args.to}: written; minifc.load_model and transformers' AutoModelForCausalLM read it")
+    dtype = stored_dtype(located.base.path) if args.dtype == "auto" else getattr(torch, args.dtype)
+    export(located.base, located.adapter, args.to, dtype, located.format)
+    print(f"{args.to}: written, with turns in the format {located.format}; minifc.load and transformers read it")
     if args.push:
-        push(args.to, args.push)
+        push(args.to, args.push, args.private)
 
 
 @torch.no_grad()
-def export(folder: Path, adapter: Path, to: Path, dtype: torch.dtype, format: Format, base: str) -> None:
+def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Format) -> None:
     """Merge in fp32, measure, convert, and write everything or nothing."""
+    folder = base.path
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     require_finite(model, folder)
     load_adapter(model, tokenizer, adapter)
@@ -75,7 +79,7 @@ def export(folder: Path, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
     with whole_folder(to) as temporary:
         write_model(model, tokenizer, temporary, format)
-        (temporary / "README.md").write_text(model_card(to.name, base), encoding="utf-8")
+        (temporary / "README.md").write_text(model_card(to.resolve().name, base), encoding="utf-8")
 
 
 def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Tensor:
@@ -108,12 +112,13 @@ def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Te
 
 
 def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format) -> None:
-    """Weights, configuration, and the tokenizer with the template."""
+    """Weights, configuration, the tokenizer with the template, and the format of the turns for `minifc.load`."""
     save_model(model, tokenizer, folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["chat_template"] = exported_template(format, tokenizer)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps({"format": format}, indent=2) + "\n", encoding="utf-8")
 
 
 def _change(before: Tensor, after: Tensor) -> str:
@@ -123,41 +128,63 @@ def _change(before: Tensor, after: Tensor) -> str:
     return f"logits change by at most {moved:.1e} of the largest; another token is likeliest at {other:.0%} of places"
 
 
-def model_card(name: str, base: str) -> str:
-    base, revision = split_revision(base)
-    licence = "mit" if base == TINY else "gemma"
+def model_card(name: str, base: Source) -> str:
+    """The README.md of an exported model. It names a base model of the hub, and no folder of this machine."""
+    repo, revision = split_revision(base.name) if base.commit else ("", "")
+    licence = _licence(base, repo)
+    terms = {"gemma": "that of Gemma, https://ai.google.dev/gemma/terms", "": "that of the base model"}
+    head = {"base_model": repo, "license": licence, "library_name": "transformers"}
+    fields = "".join(f"{field}: {value}\n" for field, value in head.items() if value)
     at = f" (revision {revision})" if revision else ""
+    start = "minifc's embedded model" if base.name == TINY else f"{repo}{at}" if repo else "A local Gemma-2 model"
     return f"""---
-base_model: {base}
-license: {licence}
-library_name: transformers
-tags: [function-calling, minifc]
+{fields}tags: [function-calling, minifc]
 ---
 
 # {name}
 
-{base}{at}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
+{start}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
 
 The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
 `<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`. The template refuses content that
 spells a control token.
 
-Licence: {"MIT" if licence == "mit" else "that of Gemma, https://ai.google.dev/gemma/terms"}.
+Licence: {terms.get(licence, f"{licence}, that of the base model")}.
 """
 
 
-def push(folder: Path, repo: str) -> None:
-    """Upload the folder. Raises HubError."""
+def _licence(base: Source, repo: str) -> str:
+    """The hub's name of the base model's licence; "" if the model's card does not state one."""
+    if base.name == TINY:
+        return "mit"
+    if repo.startswith("google/gemma"):
+        return "gemma"
+    card = base.path / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    head = re.match(r"---\n(.*?)^---$", text, re.S | re.M)
+    found = re.search(r"""^license: *["']?([\w.-]+)["']? *$""", head[1], re.M) if head else None
+    return found[1] if found else ""
+
+
+def push(folder: Path, repo: str, private: bool) -> None:
+    """Upload the folder, and say who can read it there. A public repository is not used where `private` is wanted.
+
+    Raises HubError.
+    """
     from huggingface_hub import HfApi
 
     try:
         api = HfApi()
-        api.create_repo(repo, exist_ok=True)
+        api.create_repo(repo, private=private or None, exist_ok=True)  # None: as the account has it
+        is_private = api.model_info(repo).private  # of a repository that was there already, not what was wanted
+        if private and not is_private:
+            raise HubError("the repository is there already and is public; make it private in its settings")
         url = api.upload_folder(repo_id=repo, folder_path=folder)
     except Exception as error:  # the HTTP library's own, whichever the hub's client uses
         why = first_line(error) + (f" {first_line(error.__cause__)}" if error.__cause__ else "")
-        raise HubError(f"--push {repo}: {why}; the folder {folder} is written; log in (hf auth login)") from None
-    print(f"pushed: {url}")
+        advice = "" if isinstance(error, HubError) else "; log in (hf auth login)"
+        raise HubError(f"--push {repo}: {why}; the folder {folder} is written{advice}") from None
+    print(f"pushed to a {'private' if is_private else 'public'} repository: {url}")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ _TOKENIZER = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
 def whole_folder(target: str | Path) -> Iterator[Path]:
     """A temporary folder to write into, which takes `target`'s place when the block ends well.
 
-    If the block fails, `target` is as it was before. Of an existing `target`, weights go, a tokenizer goes if there is
-    a new one, and other files stay unless they are written anew: a shard of an older model, or tokens that were added
-    to an older tokenizer, would be taken for the new one's.
+    If the block fails, `target` is as it was before. In a `target` that exists, old weights are deleted; old tokenizer
+    files too if new ones are written; the rest stays. A shard of an older model, or tokens that were added to an older
+    tokenizer, would otherwise be taken for the new one's.
     """
     target = Path(target).resolve()  # through a link to the folder itself
     if target.exists() and not target.is_dir():

@@ -98,8 +98,10 @@ def base_name(adapter: Path) -> str:
 def _run_format(run: Path | None) -> Format | None:
     """The format in a run's settings, for an adapter that does not record one."""
     settings = read_json(run / "config.json", CheckpointError) if run and (run / "config.json").is_file() else {}
-    group: Any = settings.get("run") if isinstance(settings, dict) else None
-    format: Format | None = group.get("format") if isinstance(group, dict) else None
+    group: Any = settings.get("run", {}) if isinstance(settings, dict) else None
+    if not isinstance(group, dict) or group.get("format") not in (None, *FORMATS):
+        raise CheckpointError(f"{run}/config.json: not the settings of a run; name the format of the turns (--format)")
+    format: Format | None = group.get("format")
     return format
 
 

@@ -69,6 +69,7 @@ class FakeHub:
         self.asked: list[str] = []
         self.ranges: list[str] = []
         self.may_write = True
+        self.private: dict[str, bool] = {}  # of each repository that was made here, or that is not public
         self.pushed: dict[str, bytes] = {}  # what the last commit put there
         self.blobs: dict[str, bytes] = {}  # large files, by their sha256
 
@@ -128,6 +129,9 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
                 return self.reply(401, b'{"error": "Invalid username or password."}')
             answer: dict[str, object] = {}
             if path == "api/repos/create":
+                fake.files.setdefault("who/caller", {})
+                wanted = json.loads(sent)
+                fake.private.setdefault("who/caller", wanted.get("visibility") == "private" or wanted.get("private"))
                 answer = {"url": "https://huggingface.co/who/caller"}
             elif "/preupload/" in path:
                 modes = {True: "lfs", False: "regular"}
@@ -176,6 +180,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
                 listed = [{"type": "file", "path": n, "size": len(b), "oid": COMMIT} for n, b in files.items()]
                 return self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
             info = {"id": repo, "sha": fake.commit, "siblings": [{"rfilename": name} for name in files]}
+            info["private"] = bool(fake.private.get(repo))
             return self.reply(200, json.dumps(info).encode(), Content_Type="application/json")
 
         def file(self, path: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from measured import measured
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
-from minifc import export
+from minifc import chat, export
 from minifc.data import toy
+from minifc.errors import HubError
 from minifc.gemma.config import config_from_dict
 from minifc.gemma.model import Gemma
+from minifc.hub import TINY, Source
+from minifc.loading import locate
 from minifc.text.calls import TAGS
 from minifc.tuning.adapter import save_adapter
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, plain_vocabulary
@@ -59,8 +63,8 @@ def test_stops_and_card(exported: Path) -> None:
     tokenizer = minifc.load_tokenizer(exported)
     assert set(generation["eos_token_id"]) == {tokenizer.eos_id, tokenizer.end_of_turn_id}
     card = (exported / "README.md").read_text()
-    assert card.startswith("---\nbase_model: ")
-    assert "license: " in card
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert str(Path.cwd()) not in card
 
 
 def test_bfloat16_says_what_it_costs(
@@ -71,19 +75,20 @@ def test_bfloat16_says_what_it_costs(
     assert minifc.load_model(tmp_path / "half").model.norm.weight.dtype == torch.bfloat16
 
 
-def test_a_run_names_its_format_and_base(caller: Path, tiny: Path, tmp_path: Path) -> None:
+def test_a_run_names_its_format_and_base(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(caller, folder / "adapter")
     (folder / "adapter" / "minifc.json").unlink()  # which would decide
     for settings in ("[]", '{"run": 5}', '{"run": {"format": "chatml"}}'):
         (folder / "config.json").write_text(settings)
         assert run(export.main, str(folder), "--to", str(tmp_path / "to"), "--model", str(tiny)) == 2
+        assert "config.json: not the settings of a run" in capsys.readouterr().err
     (folder / "config.json").write_text('{"run": {"format": "course"}}')
-    for name in (folder, folder / "adapter"):
-        adapter, base, format = export.read_run(str(name))
-        assert (adapter, base, format) == (folder / "adapter", "weights/tiny", "course")
-    (folder / "config.json").write_text('{"model_type": "gemma2"}')  # a model's folder, with the adapter inside
-    assert export.read_run(str(folder / "adapter"))[2] is None
+    located = locate(folder)
+    assert (located.adapter, located.base.name, located.format) == (folder / "adapter", "weights/tiny", "course")
+    assert locate(folder / "adapter").format == "gemma"  # a folder says nothing of those below it
 
 
 def change_config(folder: Path, **fields: Any) -> None:
@@ -92,35 +97,78 @@ def change_config(folder: Path, **fields: Any) -> None:
 
 
 def test_the_adapters_own_format_is_the_templates(
-    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    caller: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And stands beside the exported model, for `minifc.load` and the commands."""
     folder = shutil.copytree(caller, tmp_path / "adapter")
-    for record, written in (("{}", "user"), ('{"format": "course"}', "human")):
+    chatted: list[bool] = []
+    for record, format, written in (("{}", "gemma", "user"), ('{"format": "course"}', "course", "human")):
         (folder / "minifc.json").write_text(record)
         to = tmp_path / written
         assert run(export.main, str(folder), "--to", str(to), "--model", str(tiny)) == 0
-        assert ("does not say which turns" in capsys.readouterr().out) == (written == "user")
+        assert f"turns in the format {format};" in capsys.readouterr().out
+        assert minifc.load(to).format == format
+        monkeypatch.setattr(chat, "converse", lambda agent, show, format=format: chatted.append(agent.format == format))
+        assert run(chat.main, "--model", str(to)) == 0
         theirs = AutoTokenizer.from_pretrained(to)
         prompt = theirs.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
         assert f"<start_of_turn>{written}\n" in prompt
+    assert chatted == [True, True]
 
 
-def test_the_base_is_of_the_revision_that_was_trained_on(caller: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(caller, tmp_path / "adapter")
-    change_config(folder, base_model_name_or_path="google/gemma-2-2b-it", revision="0123abc")
-    assert export.read_run(str(folder))[1] == "google/gemma-2-2b-it@0123abc"
-    card = export.model_card("caller", "google/gemma-2-2b-it@0123abc")
-    assert "base_model: google/gemma-2-2b-it\n" in card
-    assert "revision 0123abc" in card
-    change_config(folder, base_model_name_or_path=str(tmp_path))
-    assert export.read_run(str(folder))[1] == str(tmp_path)
+@pytest.mark.parametrize(
+    ("base", "head", "start", "licence"),
+    [
+        (
+            Source("google/gemma-2-2b-it@0123abc", Path("nowhere"), "0123abc"),
+            "base_model: google/gemma-2-2b-it\nlicense: gemma\n",
+            "google/gemma-2-2b-it (revision 0123abc), fine",
+            "that of Gemma, https://ai.google.dev/gemma/terms.",
+        ),
+        (
+            Source("who/mine@0123abc", Path("nowhere"), "0123abc"),
+            "base_model: who/mine\n",
+            "who/mine (revision 0123abc), fine",
+            "that of the base model.",
+        ),
+        (Source(TINY, Path("nowhere")), "license: mit\n", "minifc's embedded model, fine", "mit, that of the base"),
+    ],
+)
+def test_the_card_names_base_and_licence(base: Source, head: str, start: str, licence: str) -> None:
+    card = export.model_card("caller", base)
+    assert card.startswith(f"---\n{head}library_name: transformers\n")
+    assert f"\n# caller\n\n{start}-tuned for function calling" in card
+    assert f"Licence: {licence}" in card
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        (None, ""),
+        ("---\nlicense: apache-2.0\ntags: [a]\n---\n# Mine", "apache-2.0"),
+        ("---\ntags: [a]\nlicense: 'gemma'\n---\n", "gemma"),
+        ("---\ntags: [a]\n---\nlicense: mit\n", ""),
+        ("# Mine\nlicense: mit\n", ""),
+        ("---\nlicense: [mit, gemma]\n---\n", ""),
+    ],
+)
+def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, licence: str, tmp_path: Path) -> None:
+    if readme is not None:
+        (tmp_path / "README.md").write_text(readme)
+    card = export.model_card("caller", Source(str(tmp_path), tmp_path))
+    assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
+    assert "base_model" not in card
+    assert str(tmp_path) not in card
+    assert "\nA local Gemma-2 model, fine-tuned" in card
+    text = {"": "that of the base model.", "gemma": "that of Gemma, https"}.get(licence, f"{licence}, that of the base")
+    assert f"\nLicence: {text}" in card
 
 
 def test_an_adapter_that_names_no_base_can_be_told(
     caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(caller, tmp_path / "adapter")
-    for base, why in ((None, "give --model"), ("", "give --model"), (5, "not a string")):
+    for base, why in ((None, "or --model"), ("", "or --model"), (5, "not a string")):
         change_config(folder, base_model_name_or_path=base)
         assert run(export.main, str(folder), "--to", str(tmp_path / "to")) == 2
         assert why in capsys.readouterr().err
@@ -260,18 +308,69 @@ def test_what_cannot_be_exported_leaves_nothing(
 ) -> None:
     to = tmp_path / "to"
     for argv, why in (
-        ([str(tiny)], "adapter_config.json: not found"),
+        ([str(tiny)], "no adapter to merge; name a run folder or an adapter"),
         (["nowhere"], "no such folder"),
         ([str(caller), "--model", "nowhere"], "no such folder"),
     ):
         assert run(export.main, *argv, "--to", str(to)) == 2
         assert why in capsys.readouterr().err
         assert not to.exists()
-    to.mkdir()
-    (to / "mine.txt").write_text("mine")
-    assert run(export.main, str(caller), "--to", str(to)) == 2
-    assert "not empty" in capsys.readouterr().err
-    assert [path.name for path in to.iterdir()] == ["mine.txt"]
+
+
+def is_read_only(folder: Path) -> bool:
+    try:
+        Path(tempfile.mkdtemp(dir=folder)).rmdir()
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("a file", "a file is in the way"),
+        ("a file/below", "a file is in the way"),
+        ("a file/far/below", "a file is in the way"),
+        ("mine", "not empty"),
+        ("a link", "not empty"),
+        ("the adapter", "not empty"),
+        ("the base", "not empty"),
+        ("read-only/new", "cannot be written"),
+        ("read-only/far/below", "cannot be written"),
+    ],
+)
+def test_an_impossible_place_is_refused_before_anything_is_looked_for(
+    place: str, why: str, caller: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for work in ("locate", "export"):
+        monkeypatch.setattr(export, work, lambda *_: pytest.fail("work was begun"))
+    (tmp_path / "a file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("mine")
+    (tmp_path / "a link").symlink_to(tmp_path / "mine")
+    shutil.copytree(caller, tmp_path / "the adapter")
+    shutil.copytree(tiny, tmp_path / "the base")
+    (tmp_path / "read-only").mkdir(mode=0o500)
+    to = tmp_path / place
+    if place.startswith("read-only") and not is_read_only(tmp_path / "read-only"):  # nothing is, for root
+        to = Path("/proc", *Path(place).parts[1:])
+        if not is_read_only(Path("/proc")):
+            pytest.skip("this user may write everywhere")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    argv = [str(tmp_path / "the adapter"), "--model", str(tmp_path / "the base"), "--to", str(to)]
+    assert run(export.main, *argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: argument --to: {to}: ")
+    assert why in line
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_an_empty_folder_and_one_far_below_can_be_written(caller: Path, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for to in (tmp_path / "empty", tmp_path / "not" / "yet" / "there"):
+        assert run(export.main, str(caller), "--to", str(to), "--model", str(tiny)) == 0
+        assert minifc.load(to).adapter is None
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the hub's client, about its HTTP library
@@ -281,7 +380,7 @@ def test_pushing_brings_every_file_to_the_hub(
     to = tmp_path / "pushed"
     argv = [str(caller), "--to", str(to), "--model", str(tiny), "--push", "who/caller"]
     assert run(export.main, *argv) == 0
-    assert "pushed: " in capsys.readouterr().out
+    assert "pushed to a public repository: " in capsys.readouterr().out
     assert fake_hub.pushed == {path.name: path.read_bytes() for path in to.iterdir()}
 
 
@@ -297,3 +396,24 @@ def test_what_was_exported_stays_where_the_hub_refuses_it(
     assert "hf auth login" in line
     assert minifc.load_model(to).config.vocab_size == minifc.load_tokenizer(to).size
     assert not fake_hub.pushed
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_private_repository_is_made_and_a_public_one_is_not_used(
+    tmp_path: Path, fake_hub: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    export.push(tmp_path / "model", "who/caller", private=True)
+    assert "pushed to a private repository: " in capsys.readouterr().out
+    assert set(fake_hub.pushed) == {"config.json"}
+    fake_hub.private["who/caller"] = False
+    fake_hub.pushed.clear()
+    with pytest.raises(HubError, match=r"--push who/caller: the repository is there already and is public; make it"):
+        export.push(tmp_path / "model", "who/caller", private=True)
+    assert not fake_hub.pushed
+
+
+def test_private_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(export.main, "nowhere", "--to", str(tmp_path / "to"), "--private") == 2
+    assert "--private: nothing is uploaded; give --push" in capsys.readouterr().err

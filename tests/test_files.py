@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files and folders are written whole or not at all."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import minifc
-from minifc.files import is_empty, write_text
+from minifc.files import is_empty, whole_folder, write_text
 
 
 @pytest.mark.parametrize("place", ["write_text", "replace"])
@@ -46,3 +46,59 @@ def test_what_a_killed_process_had_begun_to_write_does_not_fill_a_folder(tmp_pat
     write_text(tmp_path / "config.json", "{}")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert not is_empty(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(folder: Path, *names: str, text: str) -> None:
+    for name in names:
+        (folder / name).write_text(text)
+
+
+def write(target: Path, error: BaseException | None = None) -> None:
+    with whole_folder(target) as temporary:
+        fill(temporary, "model.safetensors", text="new")
+        if error:
+            raise error
+
+
+def test_what_was_there_is_put_back_when_the_last_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    fill(target, "model.safetensors", "notes.txt", text="old")
+    rename = os.rename
+
+    def fails_once(source: Path, to: Path) -> None:
+        if to == target and contents(source).get("model.safetensors") == "new":
+            raise OSError("the disk is gone")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", fails_once)
+    with pytest.raises(OSError, match="the disk is gone"):
+        write(target)
+    assert contents(tmp_path) == {"model/model.safetensors": "old", "model/notes.txt": "old"}
+
+
+def test_a_block_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for there in ({}, {"model/model.safetensors": "new"}):
+        assert contents(tmp_path) == there
+        with pytest.raises(KeyboardInterrupt):
+            write(target, KeyboardInterrupt())
+        assert contents(tmp_path) == there
+        write(target)
+
+
+@pytest.mark.parametrize("tokenizer", [False, True])
+def test_old_weights_go_old_tokenizers_make_room_for_new_ones_and_the_rest_stays(
+    tmp_path: Path, tokenizer: bool
+) -> None:
+    old = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "notes.txt")
+    words = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
+    fill(tmp_path, *old, *words, text="old")
+    with whole_folder(tmp_path) as temporary:
+        fill(temporary, "model.safetensors", "config.json", *words[:tokenizer], text="new")
+    rest = {"tokenizer.json": "new"} if tokenizer else dict.fromkeys(words, "old")
+    assert contents(tmp_path) == {"model.safetensors": "new", "config.json": "new", "notes.txt": "old"} | rest

@@ -1,4 +1,4 @@
-"""The public face, and the direction of imports."""
+"""The public face, and what is not imported."""
 
 import ast
 from pathlib import Path
@@ -6,15 +6,6 @@ from pathlib import Path
 import minifc
 
 PACKAGE = Path(minifc.__file__).parent
-# Who may import whom: a module's own layer and those below it; rooms of one layer don't know each other.
-LAYERS = [
-    {"errors", "files", "terminal", "cli", "hub", "hub_answers", "devices"},
-    {"gemma", "text"},
-    {"data"},
-    {"tuning", "calling"},
-    {"evaluation", "loading"},
-    {"train", "chat", "evaluate", "audit", "verify", "export", "pretrain", "bench"},
-]
 
 
 def test_public_names_are_locked() -> None:
@@ -49,27 +40,6 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return names
-
-
-def layer_of(room: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
-
-
-def test_imports_run_downwards() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        if path.name == "__init__.py":
-            continue
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for name in imports_of(path):
-            parts = name.split(".")
-            if parts[0] != "minifc" or len(parts) < 2 or parts[1] == room:
-                continue
-            other = parts[1]
-            if not any(other in rooms for rooms in LAYERS):
-                continue
-            below = layer_of(other) < layer_of(room)
-            same_top = layer_of(other) == layer_of(room) and layer_of(room) in (0, 5)
-            assert below or same_top, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
 def test_no_rival_and_no_pickle_is_imported() -> None:
