@@ -11,7 +11,7 @@ from minifc.gemma.cache import KVCache
 from minifc.gemma.generate import Sampling, stream
 from minifc.gemma.model import Gemma
 from minifc.text.calls import THINK, Call, Part, part_after, read_call, read_turn, turn_tags, write_json
-from minifc.text.template import Format, render, stop_ids
+from minifc.text.template import Format, Rendered, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
 
 Kind = Literal["thought", "text", "call", "result", "stopped"]
@@ -84,7 +84,11 @@ class Agent:
         cache, self.cache = self.cache or KVCache(self.model.config), None
         for step in range(self.max_steps):
             think = self.think and step == 0
-            ids += self._unread(messages, ids, think)
+            prompt = render(messages, self.tokenizer, self.schemas, self.format, True, think=think)
+            if ids and any(prompt.mask):
+                ids += self._unread(prompt)
+            else:  # nothing was read yet; or the template does not tell where the model's last turn ends
+                ids, cache = prompt.ids, KVCache(self.model.config)
             context = self.model.config.max_position_embeddings
             if len(ids) >= context:
                 yield Event("stopped", f"the conversation has {len(ids)} tokens, and the model reads {context}")
@@ -119,11 +123,8 @@ class Agent:
                 yield _observed(run(self.tools, call, self.seconds), call, messages)
         yield Event("stopped", f"no answer after {self.max_steps} turns")
 
-    def _unread(self, messages: list[dict[str, Any]], ids: list[int], think: bool) -> list[int]:
+    def _unread(self, prompt: Rendered) -> list[int]:
         """The rest of the prompt for the model's next turn, after what it has read and written."""
-        prompt = render(messages, self.tokenizer, self.schemas, self.format, add_generation_prompt=True, think=think)
-        if not ids:
-            return prompt.ids
         end = len(prompt.ids) - prompt.mask[::-1].index(True)  # of the model's last turn
         while prompt.ids[end - 1] in stop_ids(self.tokenizer):  # the ids that end a turn are not among what it wrote
             end -= 1

@@ -115,7 +115,7 @@ def pieces(
     template = _compiled(source, names, block.start)
     try:
         written = template.render(messages=normal, **variables)
-        if not has_generation(source) and not add_generation_prompt:
+        if not has_generation(source):
             written = _with_learning(template, written, normal, variables, block)
     except jinja2.TemplateError as error:
         raise TemplateError(error.message or str(error)) from None
@@ -259,16 +259,20 @@ def _with_learning(
 ) -> str:
     """What a template without generation blocks wrote, with each assistant's turn marked as learned from.
 
-    A turn is what the conversation up to it has more than the prompt that asks for it. Raises TemplateError where the
-    two do not begin alike, since then nothing says which part is the model's.
+    A turn is what the conversation up to it has more than the prompt that asks for it. Where the two do not begin
+    alike, nothing says which part is the model's: a prompt is then left without marks, and a conversation to learn from
+    is a TemplateError.
     """
+    unmarked = written
     for number in reversed(range(len(messages))):
         if messages[number]["role"] != "assistant":
             continue
         before, up_to = messages[:number], messages[: number + 1]
         prompt = template.render(messages=before, **variables | {"add_generation_prompt": True})
-        whole = template.render(messages=up_to, **variables)
+        whole = template.render(messages=up_to, **variables | {"add_generation_prompt": False})
         if not whole.startswith(prompt) or not written.startswith(whole):
+            if variables["add_generation_prompt"]:
+                return unmarked
             raise TemplateError(
                 f"message {number} (assistant): the chat template has no {{% generation %}} block, and writes what "
                 "comes before this turn otherwise once the turn is there; so nothing says what to learn from"

@@ -426,3 +426,22 @@ def test_the_embedded_model_thinks_on_from_a_prefilled_thought(embedded: Loaded,
     assert agent.cache is not None
     assert read == agent.ids[: agent.cache.length]
     assert read.count(agent.tokenizer.control[THINK]) == 1
+
+
+@pytest.mark.parametrize("asks_for", ["assistant", "model"])
+def test_a_template_of_another_model(scripted: Callable[..., Agent], tokenizer: Tokenizer, asks_for: str) -> None:
+    """Without marks around the model's turns: where a prompt does not begin as the turn does, all is rendered anew."""
+    tokenizer.settings["chat_template"] = (
+        "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + message.role + '\n' }}"
+        "{{ (message.content | trim) + '<end_of_turn>\n' }}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ '<start_of_turn>{asks_for}\n' }}}}{{% endif %}}"
+    )
+    agent = scripted("  Hello. ", "Yes.", format="own")
+    list(agent.ask("Hello?"))
+    assert told(list(agent.ask("Are you there?"))) == [("text", "Yes.")]
+    written = "  Hello. " if asks_for == "assistant" else "Hello."  # as the model wrote it, or as it is rendered
+    assert agent.prompts[1] == (
+        "<bos><start_of_turn>user\nHello?<end_of_turn>\n"
+        f"<start_of_turn>assistant\n{written}<end_of_turn>\n"
+        f"<start_of_turn>user\nAre you there?<end_of_turn>\n<start_of_turn>{asks_for}\n"
+    )
