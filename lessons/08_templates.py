@@ -9,6 +9,7 @@
 
 # %%
 import json
+import re
 import textwrap
 
 import torch
@@ -17,7 +18,7 @@ from matplotlib import pyplot as plt
 
 import minifc
 from minifc.data import toy
-from minifc.text.template import COURSE_THINK, SPEAKERS, TOOLS_INTRODUCTION
+from minifc.text.messages import ROLES
 
 torch.set_grad_enabled(False)
 tokenizer = minifc.load_tokenizer(MODEL)
@@ -58,8 +59,8 @@ messages = [
 # message is not a speaker of its own, as we shall see):
 
 # %%
-for speaker in ("user", "model", "tool"):
-    print(f"{speaker:6}", [name for name, who in SPEAKERS.items() if who == speaker])
+for role in ("user", "assistant", "tool"):
+    print(f"{role:9}", [name for name, openai in ROLES.items() if openai == role])
 
 # %% [markdown]
 # ## What a turn says
@@ -81,7 +82,7 @@ def tagged(tag: str, text: str) -> list[str]:
 def said(message) -> list[str]:
     """What one message says, in pieces."""
     content = message.get("content") or ""
-    if SPEAKERS[message["role"]] == "tool":
+    if message["role"] == "tool":
         result = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         return tagged("tool_response", f"\n{result}\n")
     pieces = tagged("think", message["thinking"]) if "thinking" in message else []
@@ -105,10 +106,13 @@ for message in messages[2:4]:
 # system message and question:
 
 # %%
-print(textwrap.fill(COURSE_THINK.strip(), 100))
-before, _, after = COURSE_THINK.partition("<think>{your thoughts}</think>")
-think_sentence = [before, *tagged("think", "{your thoughts}"), after]
-assert "".join(think_sentence) == COURSE_THINK
+TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"
+COURSE_THINK = (
+    "Also, before making a call to a function take the time to plan the function to take. "
+    "Make that thinking process between "
+)
+think_sentence = [COURSE_THINK, *tagged("think", "{your thoughts}"), "\n\n"]
+print(textwrap.fill("".join(think_sentence), 100))
 
 
 def opening(system: str, tools, between: list[str]) -> list[str]:
@@ -151,12 +155,11 @@ def write(messages, tools, format: str, prompt: bool = False) -> list[tuple[str,
         system, messages = messages[0]["content"], messages[1:]
     written = [(Mark("<bos>"), False)]
     for number, message in enumerate(messages):
-        speaker = SPEAKERS[message["role"]]
         pieces = said(message)
         if number == 0:
             pieces = opening(system, tools, names["between"]) + pieces
-        model = speaker == "model"
-        written += [(Mark("<start_of_turn>"), False), (names.get(speaker, "model") + "\n", False)]
+        model = message["role"] == "assistant"
+        written += [(Mark("<start_of_turn>"), False), (names.get(message["role"], "model") + "\n", False)]
         written += [(piece, model) for piece in pieces]
         written += [(Mark(end), model) for end in names["end"]] + [("\n", False)]
     if prompt:
@@ -259,7 +262,7 @@ assert [ids.count(tokenizer.bos_id), twice.count(tokenizer.bos_id)] == [1, 2]
 for format in FORMATS:
     whole = to_ids(write(messages, tools, format), tokenizer)[0]
     for turn, message in enumerate(messages):
-        if SPEAKERS[message["role"]] == "model":
+        if message["role"] == "assistant":
             asked = to_ids(write(messages[:turn], tools, format, prompt=True), tokenizer)[0]
             assert asked == whole[: len(asked)]
             rendered = minifc.render(messages[:turn], tokenizer, tools, format=format, add_generation_prompt=True)
@@ -300,6 +303,38 @@ assert tokenizer.decode(safe.ids) == tokenizer.decode(naive)  # on paper they lo
 # reader's name. By pieces, it has written some brackets and letters. The tags have this protection too, once they are
 # tokens (lesson 9). No program is fooled then about who spoke. Whether the *model* heeds what the page says is another
 # matter: words can persuade without forging anything, and no template prevents that.
+#
+# ## A template as a program
+#
+# We have written Python. Everybody else writes templates in **Jinja**, a small language for filling text into text,
+# because a template travels with the model and is run by programs in many languages. minifc's two are files of that
+# kind, [`gemma.jinja`](../minifc/text/dialects/gemma.jinja) and
+# [`course.jinja`](../minifc/text/dialects/course.jinja), and `minifc.render` runs them. But a Jinja template writes one
+# string, and in one string a token and its spelling look alike. How can the page above be kept from forging a turn?
+#
+# By a trick with the template, not with the page. Before the template runs, each control token that *it* spells is
+# replaced by a character that no message has. What it then writes is cut at those characters: they are the tokens, and
+# all the rest is text. The same in miniature:
+
+# %%
+import jinja2  # noqa: E402
+
+template = "<start_of_turn>user\n{{ content }}<end_of_turn>\n"
+marks = {"<start_of_turn>": "\ue000", "<end_of_turn>": "\ue001"}  # Unicode keeps these for private use
+for token, mark in marks.items():
+    template = template.replace(token, mark)
+text = jinja2.Template(template, keep_trailing_newline=True).render(content=forged)
+ids = []
+for part in re.split("([\ue000\ue001])", text):
+    token = {mark: token for token, mark in marks.items()}.get(part)
+    ids += [tokenizer.control[token]] if token else tokenizer.encode(part)
+print(f"turns: {count_turns(ids)}")
+assert count_turns(ids) == 1
+assert tokenizer.decode(ids).count("<start_of_turn>") == 2  # the second is only spelled
+
+# %% [markdown]
+# So minifc can run anybody's template, also one that it has never seen (`--format own`), and whatever a message holds,
+# it stays text.
 #
 # ## How others write it
 #

@@ -19,8 +19,8 @@ from matplotlib import pyplot as plt
 
 import minifc
 from minifc.data import toy
+from minifc.data.audit import unknown_tags
 from minifc.text.calls import TAGS
-from minifc.text.template import unknown_tags
 
 tokenizer = minifc.load_tokenizer(MODEL)
 model = minifc.load_model(MODEL, dtype=torch.float32).requires_grad_(False)

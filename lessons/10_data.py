@@ -102,7 +102,7 @@ course = {
 print(course["conversations"][2]["content"])
 
 # %% [markdown]
-# A row says by its fields which shape it has.
+# A row says by its fields which shape it has. Whatever it was, the messages come out with OpenAI's names of the roles.
 
 
 # %%

@@ -638,9 +638,9 @@ print(f"{steps} steps, the same tokens allowed and the same forced")
 
 # %% [markdown]
 # `minifc.generate` takes such a grammar for each row, and tells it at every step how many tokens are left,
-# `grammar.allowed(left)`. So the package looks ahead before a token is picked: what there would be no room to complete
-# is behind the mask, too, and so is the tag that opens a call when there is no room for one. Where nothing runs out of
-# room, it writes our calls.
+# `grammar.allowed(budget)`. So the package looks ahead before a token is picked: what there would be no room to
+# complete is behind the mask, too, and so is the tag that opens a call when there is no room for one. Where nothing
+# runs out of room, it writes our calls.
 
 # %%
 for (sentence, _), (ids, _) in zip(REQUESTS, calls, strict=True):

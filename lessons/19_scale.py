@@ -143,8 +143,8 @@ TOKENS = 1500  # the course's row
 row = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
 two_b = with_lora(weightless(config_of("2b")))
 activations = kept_bytes(two_b, row)
-recompute(two_b)
-checkpointed = kept_bytes(two_b, row)
+with recompute(two_b):
+    checkpointed = kept_bytes(two_b, row)
 logits = 2 * TOKENS * 256_008 * 4  # lesson 12: a plain loss keeps two copies
 chunk = package.CHUNK_ELEMENTS * 4
 print(f"2b with LoRA, one row of {TOKENS} tokens: activations {activations / 1e9:.1f} GB")
@@ -231,8 +231,8 @@ numbers = matrices(plain)
 full = operations(plain, LENGTH) / (numbers * LENGTH)
 lora = operations(with_lora(weightless(config)), LENGTH) / (numbers * LENGTH)
 again = with_lora(weightless(config))
-recompute(again)
-lora_again = operations(again, LENGTH) / (numbers * LENGTH)
+with recompute(again):
+    lora_again = operations(again, LENGTH) / (numbers * LENGTH)
 print(f"2b, per token and weight: all trained {full:.2f}, LoRA {lora:.2f}, LoRA with checkpointing {lora_again:.2f}")
 assert 6 < full < 6.3
 assert 4 < lora < 4.3

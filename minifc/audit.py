@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from minifc.cli import Parser, run_command
-from minifc.data import Conversation, read_conversation, read_rows, with_canonical_calls
+from minifc.data import Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import text_table
 from minifc.text.calls import TAGS, parse_calls
-from minifc.text.template import Format, Rendered, render, spelled_tags, unknown_tags, used_tags
+from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 LEARNED, END_LEARNED = "\u27ea", "\u27eb"  # ⟪ and ⟫
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         raise OptionError(f"--length {args.length}: must be at least 1")
 
     tokenizer = load_tokenizer(find_model(args.model).path)
-    rows = read_rows(find_data(args.data).path)
+    rows = read_rows(find_data(args.data).files)
     if args.row is not None:
         if not 1 <= args.row <= len(rows):
             raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")
@@ -87,33 +87,24 @@ def examine(
     canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then a fault.
     """
     findings = Findings()
-    conversations: list[Conversation] = []
+    drafts: list[Draft] = []
     for source, row in rows:
         try:
             conversation = read_conversation(row, source)
-            if canonical:
-                conversation = with_canonical_calls(conversation)
-            findings.tags += used_tags(conversation.messages, conversation.tools, format, conversation.verbatim)
+            drafts.append(draft(with_canonical_calls(conversation) if canonical else conversation, tokenizer, format))
+        except MinifcError as error:
+            findings.faults.append(named(error, source))
+    seen = audit(drafts)
+    findings.tags, findings.unknown, findings.spelled = seen.tags, seen.unknown, seen.spelled
+    tokenizer.add_tokens([tag for tag in seen.tags if tag not in tokenizer.control])
+    for one in drafts:
+        source = one.conversation.source
+        try:
+            rendered = encode(one.pieces, tokenizer)
         except MinifcError as error:
             findings.faults.append(named(error, source))
             continue
-        if conversation.verbatim:
-            findings.unknown += unknown_tags(conversation.messages)
-        else:
-            findings.spelled += spelled_tags(conversation.messages)
-        conversations.append(conversation)
-    tokenizer.add_tokens([tag for tag in TAGS if findings.tags[tag] and tag not in tokenizer.control])
-    for conversation in conversations:
-        try:
-            rendered = render(
-                conversation.messages, tokenizer, conversation.tools, format, verbatim=conversation.verbatim
-            )
-            if not any(rendered.mask):
-                raise DataError("nothing to learn from; no turn is the model's")
-        except MinifcError as error:
-            findings.faults.append(named(error, conversation.source))
-            continue
-        findings.rendered[conversation.source] = rendered
+        findings.rendered[source] = rendered
         for turn in learned_turns(rendered):
             try:
                 findings.calls += len(parse_calls(turn, tokenizer))

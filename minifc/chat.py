@@ -1,30 +1,33 @@
 """python -m minifc.chat: talk to a model that uses tools.
 
-What it thinks is shown dimmed, calls and their results are marked. `--tools` brings your own: a Python
-file with functions under @minifc.tool. `/quit` or Ctrl-D ends, `/new` begins anew.
+A model's thoughts are marked with …, its calls with →, and their results with ←. `--tools` brings your own tools: a
+Python file with functions under @minifc.tool. `/new` begins a new conversation; `/quit` or Ctrl-D ends.
 """
 
+import contextlib
 import importlib
-import io
 import json
-import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from minifc.calling import examples
+from minifc.calling import examples, tiny_tools
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
-from minifc.cli import Parser, run_command, seed_number
-from minifc.errors import MinifcError, OptionError, first_line
+from minifc.cli import Parser, require_option, run_command, seed_number
+from minifc.errors import MinifcError, OptionError, ParameterError, first_line
 from minifc.gemma.generate import Sampling
-from minifc.loading import add_model_options, load_from
-from minifc.terminal import printable
+from minifc.hub import TINY
+from minifc.loading import Loaded, add_model_options, load_from
+from minifc.terminal import colourful, columns, printable
+from minifc.text.calls import TOOL_CALL
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
-COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED, "text": ""}
-MARKS = {"call": "→ ", "result": "← ", "stopped": "! "}
+COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED}
+MARKS = {"thought": "… ", "call": "→ ", "result": "← ", "stopped": "! "}
+IN_PIECES = ("thought", "text")
 
 
 Show = Callable[[Event], None]
@@ -33,41 +36,73 @@ Show = Callable[[Event], None]
 def main(argv: Sequence[str]) -> None:
     parser = Parser("chat", __doc__ or "", "python -m minifc.chat --tools my_tools.py")
     add_model_options(parser)
-    parser.add_argument("--tools", type=Path, metavar="FILE", help="a Python file with tools (a few examples)")
-    parser.add_argument("--read", type=Path, metavar="FOLDER", help="let it read files below this folder")
-    parser.add_argument("--free", action="store_true", help="do not hold calls to the tools' schemas")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (%(default)s)")
-    parser.add_argument("--seed", type=seed_number, help="of what is drawn above temperature 0")
+    parser.add_argument(
+        "--tools", type=Path, metavar="FILE", help="a Python file with tools (default: a few that suit the model)"
+    )
+    parser.add_argument("--read", type=Path, metavar="FOLDER", help="let the model read files below this folder")
+    parser.add_argument("--free", action="store_true", help="let the model write calls without the grammar")
+    parser.add_argument("--think", action="store_true", help="begin the model's reply to each question with <think>")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=512, metavar="N", help="limit of one turn of the model (default: 512)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T",
+        help="sampling temperature; 0 takes the likeliest token (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P",
+        help="sample from the likeliest tokens that together reach this probability (default: 1, all tokens)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=seed_number, metavar="N", help="random seed for sampling (default: another one each time)"
+    )
     parser.add_argument("--once", metavar="QUESTION", help="ask one question and end")
-    parser.add_argument("--json", action="store_true", help="print events as JSON, one a line")
+    parser.add_argument("--json", action="store_true", help="print each event as a line of JSON")
     args = parser.parse(argv)
+    require_option(args.max_new_tokens >= 1, "max-new-tokens", args.max_new_tokens, "must be at least 1")
+    try:
+        sampling = Sampling(args.temperature, top_p=args.top_p, seed=args.seed)
+    except ParameterError as error:
+        raise OptionError(f"--{error.name.replace('_', '-')} {error.value}: {error.rule}") from None
+    tools = load_tools(args.tools) if args.tools else None
+    if args.read and not args.read.is_dir():
+        raise OptionError(f"--read {args.read}: no such folder")
 
-    tools = load_tools(args.tools) if args.tools else list(examples.TOOLS)
-    if args.read:
-        if not args.read.is_dir():
-            raise OptionError(f"--read {args.read}: no such folder")
-        tools.append(examples.file_reader(args.read))
     loaded = load_from(args)
-    sampling = Sampling(temperature=args.temperature, seed=args.seed)
-    agent = Agent(loaded.model, loaded.tokenizer, tools, loaded.format, constrained=not args.free, sampling=sampling)
-    for stream in (sys.stdin, sys.stdout):  # what is no text, or none of this terminal's, ends no conversation
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    show: Show = print_json if args.json else Printer(colourful())
+    suggest = tools is None and loaded.base.name == TINY
+    tools = default_tools(loaded) if tools is None else tools
+    if args.read:
+        tools.append(examples.file_reader(args.read))
+    agent = Agent(
+        loaded.model, loaded.tokenizer, tools, loaded.format,
+        constrained=not args.free, think=args.think, max_new_tokens=args.max_new_tokens, sampling=sampling,
+    )  # fmt: skip
+    show: Show = print_json if args.json else Printer(colourful(sys.stdout))
     if args.once is not None:
         if not answer(agent, args.once, show):
             raise MinifcError("--once: there is no answer")
         return
-    tools_named = ", ".join(tool.name for tool in tools)
-    print(f"{loaded.adapter or loaded.base.name} with {tools_named}; /new begins anew, /quit ends", file=sys.stderr)
+    names = ", ".join(tool.name for tool in tools) or "none"
+    print(textwrap.fill(f"{loaded.adapter or loaded.base.name}; tools: {names}", columns()), file=sys.stderr)
+    print("/new begins a new conversation, /quit ends", file=sys.stderr)
+    if suggest and tools:
+        print(f"try: {tiny_tools.QUESTION}", file=sys.stderr)
     converse(agent, show)
+
+
+def default_tools(loaded: Loaded) -> list[Tool]:
+    """Tools that suit the model: none if it has no token to call them with."""
+    if TOOL_CALL not in loaded.tokenizer.control:
+        return []
+    return list(tiny_tools.TOOLS if loaded.base.name == TINY else examples.TOOLS)
 
 
 def converse(agent: Agent, show: Show) -> None:
     """Ask and answer until the input ends. Ctrl-C stops the answer, not the conversation."""
     person = sys.stdin.isatty() and sys.stdout.isatty()
     if person:
-        import readline  # noqa: F401  (gives input() a history)
+        with contextlib.suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401  (gives input() a history)
     while True:
         try:
             question = input("> " if person else "").strip()
@@ -76,7 +111,7 @@ def converse(agent: Agent, show: Show) -> None:
         if question == "/quit":
             return
         if question == "/new":
-            agent.messages.clear()
+            agent.reset()
         elif question:
             try:
                 answer(agent, question, show)
@@ -97,38 +132,35 @@ def answer(agent: Agent, question: str, show: Show) -> bool:
 
 
 class Printer:
-    """Events for a person: pieces of text as they come, calls and results on lines of their own."""
+    """Events for a person: thoughts and text as they come, calls and results whole, each line with its mark."""
 
     def __init__(self, colour: bool) -> None:
-        self.colour, self.column, self.kind = colour, 0, ""
+        self.colour, self.in_line, self.kind = colour, False, ""
 
     def __call__(self, event: Event) -> None:
-        if self.column and (event.kind in MARKS or event.kind != self.kind):  # an answer does not go on from a thought
-            self.write("\n")
+        in_pieces = event.kind in IN_PIECES
+        if event.kind != self.kind and in_pieces and not event.text.strip():
+            return  # an empty line between a thought and a call or an answer
+        if event.kind != self.kind or not in_pieces:
+            self.end()
         self.kind = event.kind
-        text = MARKS.get(event.kind, "") + printable(event.text) + ("\n" if event.kind in MARKS else "")
-        style = COLOURS[event.kind] if self.colour else ""
-        self.write(f"{style}{text}{PLAIN}" if style else text)
+        for line in printable(event.text + ("" if in_pieces else "\n")).splitlines(keepends=True):
+            mark = "" if self.in_line else MARKS.get(event.kind, "")
+            colour = COLOURS.get(event.kind, "") if self.colour else ""
+            print(f"{colour}{mark}{line}{PLAIN if colour else ''}", end="", flush=True)
+            self.in_line = not line.endswith("\n")
 
     def end(self) -> None:
         """Whatever comes next begins a line."""
-        self.kind = ""
-        if self.column:
-            self.write("\n")
-
-    def write(self, text: str) -> None:
-        print(text, end="", flush=True)
-        self.column = 0 if text.removesuffix(PLAIN).endswith("\n") else 1
+        if self.in_line:
+            print(flush=True)
+        self.kind, self.in_line = "", False
 
 
 def print_json(event: Event) -> None:
     """An object a line, all in ASCII: whatever the encoding, it is read as it was meant."""
     record = {"kind": event.kind, "text": event.text} | ({"call": asdict(event.call)} if event.call else {})
     print(json.dumps(record), flush=True)
-
-
-def colourful() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def load_tools(path: Path) -> list[Tool]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minifc.errors import MinifcError, OptionError, ParameterError
+from minifc.files import is_empty
 from minifc.terminal import in_a_line
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ def new_folder(text: str) -> Path:
     """An option's type: a folder to write at the end, which must be possible, and must not hold anything yet."""
     path = Path(text)
     target = path.resolve()  # through a link to the folder itself
-    if target.is_dir() and any(target.iterdir()):
+    if target.is_dir() and not is_empty(target):
         raise argparse.ArgumentTypeError(f"{path}: not empty; name a new folder")
     if target.exists() and not target.is_dir():
         raise argparse.ArgumentTypeError(f"{path}: a file is in the way; name a new folder")

@@ -8,6 +8,7 @@ from minifc.errors import OptionError
 
 
 def pick_device(name: str) -> torch.device:
+    """The device of this name; "auto" is the best there is. Raises OptionError if the device is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -18,7 +19,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype asked for; or the checkpoint's own, unless the GPU has no bf16 and fp32 must stand in."""
+    """The dtype of this name; "auto" is the checkpoint's own, or fp32 for bf16 on a GPU that has no bf16."""
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
@@ -34,4 +35,5 @@ def pick_dtype(name: str, stored: torch.dtype, device: torch.device) -> torch.dt
 
 
 def name_of(dtype: torch.dtype) -> str:
+    """A dtype as users write it, such as bfloat16."""
     return str(dtype).removeprefix("torch.")

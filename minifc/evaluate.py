@@ -114,7 +114,7 @@ def questions(args: Namespace) -> dict[str, list[Question]]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
         groups = {c: [bfcl_question(entry) for entry in read_bfcl(args.bfcl, [c])] for c in categories}
     elif args.data:
-        groups = {args.data: data_questions(read_conversations(find_data(args.data).path))}
+        groups = {args.data: data_questions(read_conversations(find_data(args.data).files))}
         if not groups[args.data]:
             raise DataError(f"{args.data}: no conversation in it has tools to ask about")
     else:

@@ -21,7 +21,7 @@ from minifc.gemma.checkpoint import load_model, require_finite, save_model, stor
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
-from minifc.text.jinja import chat_template
+from minifc.text.dialects import FORMATS, exported_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import RECORD, load_adapter, merge
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--model", help="base model (default: the one that the adapter names)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="dtype to store (default: the base model's)")
     parser.add_argument(
-        "--format", choices=("gemma", "course"), help="format of the chat template (default: the adapter's, else gemma)"
+        "--format", choices=FORMATS, help="format of the chat template (default: the adapter's, else gemma)"
     )
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
     parser.add_argument("--private", action="store_true", help="make the repository of --push a private one")
@@ -116,7 +116,7 @@ def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format
     save_model(model, tokenizer, folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["chat_template"] = chat_template(format, list(tokenizer.control))
+    settings["chat_template"] = exported_template(format, tokenizer)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / RECORD).write_text(json.dumps({"format": format}, indent=2) + "\n", encoding="utf-8")
 

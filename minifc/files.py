@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minifc.errors import CheckpointError, MinifcError
 
+PART = ".part"  # how the hidden name of a file that is being written ends
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
 
@@ -63,9 +64,18 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}{PART}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a process that was killed had begun to write."""
+    return all(path.name.startswith(".") and path.name.endswith(PART) for path in folder.iterdir())
 
 
 def read_json(path: Path, error: type[MinifcError]) -> Any:

@@ -17,7 +17,8 @@ from minifc.files import read_json
 from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, TINY_ADAPTER, Source, find_model
-from minifc.text.template import ROLE_NAMES, Format
+from minifc.text.dialects import FORMATS
+from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter
 
@@ -98,7 +99,7 @@ def _run_format(run: Path | None) -> Format | None:
     """The format in a run's settings, for an adapter that does not record one."""
     settings = read_json(run / "config.json", CheckpointError) if run and (run / "config.json").is_file() else {}
     group: Any = settings.get("run", {}) if isinstance(settings, dict) else None
-    if not isinstance(group, dict) or group.get("format") not in (None, *ROLE_NAMES):
+    if not isinstance(group, dict) or group.get("format") not in (None, *FORMATS):
         raise CheckpointError(f"{run}/config.json: not the settings of a run; name the format of the turns (--format)")
     format: Format | None = group.get("format")
     return format
@@ -122,9 +123,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"model folder, run folder, adapter, or hub id of one of them (default: {TINY_ADAPTER})",
     )  # fmt: skip
     parser.add_argument("--adapter", metavar="SOURCE", help="adapter or run to put onto --model (default: none)")
-    parser.add_argument(
-        "--format", choices=("gemma", "course"), help="format of the turns (default: the adapter's, else gemma)"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="format of the turns (default: the adapter's, else gemma)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="dtype of the weights (default: as stored)")
 

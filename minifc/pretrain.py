@@ -26,16 +26,17 @@ from minifc.cli import Parser, run_command, seed_number
 from minifc.data import Example, toy
 from minifc.errors import CheckpointError, OptionError
 from minifc.evaluation.report import draw_loss
-from minifc.files import JsonLines, read_json, read_tensors, whole_folder, write_text
+from minifc.files import JsonLines, is_empty, read_json, read_tensors, whole_folder, write_text
 from minifc.gemma.checkpoint import save_model
 from minifc.gemma.config import GemmaConfig, config_from_dict
 from minifc.gemma.model import Gemma
 from minifc.text.calls import write_json
-from minifc.text.template import TOOLS_INTRODUCTION, render
+from minifc.text.template import render
 from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, PAD, START_OF_TURN, UNK, Tokenizer, load_tokenizer
 from minifc.tuning.loop import LoopConfig, Optimizers, latest_step, train
 
 CONTROL = [PAD, EOS, BOS, UNK, "<mask>", *(f"<unused{i}>" for i in range(16)), START_OF_TURN, END_OF_TURN]
+TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"  # as the chat templates have it
 LEARNED_PIECES = 700
 MOST_TOKENS = 640  # documents longer than a row are passed over
 
@@ -196,7 +197,7 @@ def begin(to: Path, work: Path, seed: int) -> None:
         if read_json(begun, CheckpointError) != settings:
             raise OptionError(f"--work {work}: a run with another seed or recipe was begun there; name a new folder")
         return
-    if work.is_dir() and any(work.iterdir()):
+    if work.is_dir() and not is_empty(work):
         raise OptionError(f"--work {work}: not empty, and no pretraining was begun there; name a new folder")
     work.mkdir(parents=True, exist_ok=True)
     write_text(begun, json.dumps(settings, indent=2) + "\n")

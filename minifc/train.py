@@ -7,7 +7,6 @@ With --model and --data it does the same for your model and your conversations.
 
 import hashlib
 import json
-import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -19,25 +18,19 @@ from typing import Any
 import torch
 
 from minifc.cli import Parser, add_options, from_args, option, require, require_option, run_command
-from minifc.data import (
-    Conversation,
-    Example,
-    audit,
-    make_examples,
-    read_conversations,
-    toy,
-    with_canonical_calls,
-)
+from minifc.data import Conversation, Example, audit, draft, toy
+from minifc.data.learning import fitting, named_tokens, read_readable, split, tokens_to_add
 from minifc.devices import name_of, pick_device, pick_dtype
 from minifc.errors import CheckpointError, DataError, OptionError
 from minifc.evaluation.exam import CallExam, DataExam, toy_question
 from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table
-from minifc.files import JsonLines, read_json, write_text
+from minifc.files import JsonLines, is_empty, read_json, write_text
 from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.terminal import text_samples, text_settings, text_table
+from minifc.text.dialects import FORMATS
 from minifc.text.template import Format
-from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers, merge_lora
@@ -51,7 +44,7 @@ class RunConfig:
     model: str = option(TINY, "folder or hub id of a Gemma-2 model; name@revision for another than main")
     data: str = option("", "file or hub id of conversations; without it, the embedded model's own world")
     to: str = option("", "run folder; by default a new one in runs/")
-    format: str = option("gemma", "whose turns: the instruct model's own, or the course's", ("gemma", "course"))
+    format: str = option("gemma", "format of the turns; own is the model's own chat template", FORMATS)
     tokens: tuple[str, ...] = option(
         ("auto",), "tags to make tokens: auto is those in the data, none leaves all in pieces"
     )
@@ -94,6 +87,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 RESUMED_FREELY = ("to", "resume", "device", "cases", "test_seed", "eval_every", "save_every")  # may change in a run
 WORLD_SIZE = 5000  # conversations generated for the embedded model
+HELD_OUT = 100  # of these, for the evaluation loss
 
 
 def main(argv: Sequence[str]) -> None:
@@ -118,18 +112,19 @@ def main(argv: Sequence[str]) -> None:
 def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     """The whole job. Returns the run folder, which is made only once model and data have been read."""
     started = time.perf_counter()
-    format: Format = "gemma" if run.format == "gemma" else "course"
+    format: Format = run.format
     source, device = find_model(run.model), pick_device(run.device)
     data = find_data(run.data) if run.data else None
     training, kept = split_data(data, run, loop.seed)
-    new = tokens_to_add(run.tokens, [*training, *kept], format)
+    tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
+    drafts = [draft(row, tokenizer, format, named_tokens(run.tokens)) for row in [*training, *kept]]
+    new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens)))
     dtype = pick_dtype(run.dtype, stored_dtype(source.path), device)
     model = load_model(source.path, dtype, device)
     require_finite(model, source.path)
-    tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
     taught.add_tokens(new, run.reuse_unused)
-    examples = fitting(training, taught, format, run, loop.length)
-    evaluation = fitting(kept, taught, format, run, loop.length)
+    examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
+    evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
     measured = {example.source for example in evaluation}
@@ -198,66 +193,10 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
 def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
     """Conversations to train on and to evaluate on: of a data set, or else of the embedded model's world."""
     if data is None:
-        kept = 100
         cases = toy.training_cases(WORLD_SIZE, seed)
         rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
-    else:
-        rows = read_conversations(data.path)
-        if run.calls == "canonical":
-            rows = rewritten(rows)
-        kept = min(len(rows) - 1, round(run.eval_share * len(rows)))
-        random.Random(seed).shuffle(rows)
-    return rows[kept:], rows[:kept]
-
-
-def rewritten(rows: Sequence[Conversation]) -> list[Conversation]:
-    """The conversations with canonical calls; those with a call that cannot be read are named and left out."""
-    readable, faults = [], []
-    for row in rows:
-        try:
-            readable.append(with_canonical_calls(row))
-        except DataError as error:
-            faults.append(error)
-    if not readable:
-        raise faults[0]
-    if faults:
-        print(f"left out: {len(faults)} of {len(rows)} conversations have calls that cannot be read; {faults[0]}")
-    return readable
-
-
-def tokens_to_add(asked: Sequence[str], rows: Sequence[Conversation], format: Format) -> list[str]:
-    """The tags to register. Raises DataError for one that the data does not have: it would never be learned."""
-    explicit = [token for token in asked if token not in ("auto", "none")]
-    found = audit(rows, format, explicit)
-    for tag, count in found.unknown.items():
-        if tag not in explicit:
-            print(f"note: {tag} stands in {count} places of the data but is no tag of ours; it stays text")
-    for tag, count in found.spelled.items():
-        print(f"note: {tag} is spelled {count} times in the model's own text and stays text; give calls as tool_calls")
-    if "none" in asked:
-        return []
-    for token in explicit:
-        if not found.tags[token]:
-            raise DataError(
-                f"--tokens {token}: it never occurs in the data, which has {' '.join(found.tags) or 'no tags'}"
-            )
-    if explicit and (left := [tag for tag in found.tags if tag not in explicit]):
-        print(f"note: {' '.join(left)} occur in the data and stay text, as --tokens does not name them")
-    return explicit or list(found.tags)
-
-
-def fitting(
-    rows: Sequence[Conversation], tokenizer: Tokenizer, format: Format, run: RunConfig, length: int
-) -> list[Example]:
-    """Examples that fit into a row; longer conversations are named, and cut only where --cut asks for it."""
-    examples = make_examples(rows, tokenizer, format, length, run.learn == "all", run.cut)
-    if examples.too_long:
-        longest = max(examples.too_long, key=lambda example: len(example.ids))
-        print(
-            f"{'cut' if run.cut else 'left out'}: {len(examples.too_long)} of {len(rows)} conversations are longer "
-            f"than --length {length}; the longest has {len(longest.ids)} tokens ({longest.source})"
-        )
-    return examples.fitting
+        return rows[HELD_OUT:], rows[:HELD_OUT]
+    return split(read_readable(data.files, run.calls == "canonical"), run.eval_share, seed)
 
 
 def digest(examples: Sequence[Example]) -> str:
@@ -271,7 +210,7 @@ def digest(examples: Sequence[Example]) -> str:
 def new_folder(run: RunConfig) -> Path:
     """An empty folder for a run."""
     folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not is_empty(folder)):
         raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -4,12 +4,12 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import pytest
 import torch
@@ -63,6 +63,9 @@ MODEL = {
 }
 
 
+Lie = Callable[[int, bytes, dict[str, str]], tuple[int, bytes, dict[str, str]]]  # status, body, headers
+
+
 class FakeHub:
     """What the server gives, and what it was asked."""
 
@@ -70,8 +73,8 @@ class FakeHub:
         self.monkeypatch = monkeypatch
         self.commit, self.model = COMMIT, MODEL
         self.files: dict[str, dict[str, bytes]] = {"google/gemma-2-2b-it": MODEL, "who/rows": {"train.jsonl": b"{}"}}
-        self.cards: dict[str, dict[str, object]] = {}  # the head of a repository's README
         self.gated = False
+        self.lies: dict[str, Lie] = {}  # what becomes of an answer: to "revision", "tree", "HEAD" or "GET" of a file
         self.cut_after = self.then = 0  # bytes after which the next download, and those that follow, break off
         self.asked: list[str] = []
         self.ranges: list[str] = []
@@ -79,6 +82,10 @@ class FakeHub:
         self.private: dict[str, bool] = {}  # of each repository that was made here, or that is not public
         self.pushed: dict[str, bytes] = {}  # what the last commit put there
         self.blobs: dict[str, bytes] = {}  # large files, by their sha256
+
+    def card(self, repo: str, **head: object) -> None:
+        """Give a repository a README with this head; JSON is YAML too."""
+        self.files[repo] = self.files[repo] | {"README.md": f"---\n{json.dumps(head)}\n---\n".encode()}
 
     def point_to(self, url: str) -> None:
         """Make the client take this for the hub's address."""
@@ -94,22 +101,27 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        kind = ""
 
         def log_message(self, *args: object) -> None:
             pass
 
         def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
+            if lie := fake.lies.get(self.kind):
+                status, body, headers = lie(status, body, headers)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
             if "Content_Length" not in headers:
                 self.send_header("Content-Length", str(len(body)))
+            elif headers["Content_Length"] != str(len(body)) and self.command != "HEAD":
+                self.close_connection = True
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
 
         def do_GET(self) -> None:
-            path = urlparse(self.path).path.strip("/")
+            path = unquote(urlparse(self.path).path).strip("/")
             fake.asked.append(path)
             if path.startswith("api/"):
                 self.api(path.split("/"))
@@ -120,7 +132,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
 
         def do_POST(self) -> None:
             """To push: make the repository, ask how each file wants to come, and commit."""
-            path = urlparse(self.path).path.strip("/")
+            path = unquote(urlparse(self.path).path).strip("/")
             fake.asked.append(path)
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             if not fake.may_write:
@@ -168,27 +180,28 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
         def api(self, parts: list[str]) -> None:
             repo = "/".join(parts[2:4])
             what, revision = parts[4:6] or ("revision", "main")
+            self.kind = what
             if repo not in fake.files:
                 return self.reply(404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
-            if revision not in ("main", COMMIT):
+            if revision not in ("main", fake.commit):
                 return self.reply(404, X_Error_Code="RevisionNotFound", X_Error_Message="no such revision")
             files = fake.files[repo]
             if what == "tree":
                 listed = [{"type": "file", "path": n, "size": len(b), "oid": COMMIT} for n, b in files.items()]
                 return self.reply(200, json.dumps(listed).encode(), Content_Type="application/json")
-            info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+            info = {"id": repo, "sha": fake.commit, "siblings": [{"rfilename": name} for name in files]}
             info["private"] = bool(fake.private.get(repo))
-            info["cardData"] = fake.cards.get(repo, {})
             return self.reply(200, json.dumps(info).encode(), Content_Type="application/json")
 
         def file(self, path: str) -> None:
             repo, _, rest = path.removeprefix("datasets/").partition("/resolve/")
             commit, _, name = rest.partition("/")
-            assert commit == COMMIT
+            assert commit == fake.commit
+            self.kind = self.command
             if fake.gated:
                 return self.reply(401, X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
             body = fake.files[repo][name]
-            headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X_Repo_Commit": COMMIT}
+            headers = {"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X_Repo_Commit": commit}
             if self.command == "HEAD":
                 return self.reply(200, Content_Length=str(len(body)), **headers)
             start = 0
@@ -199,15 +212,14 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
             rest_of = body[start:]
             if fake.cut_after and len(rest_of) > fake.cut_after:
                 some, fake.cut_after = rest_of[: fake.cut_after], fake.then
-                self.reply(206 if start else 200, some, Content_Length=str(len(rest_of)), **headers)
-                self.close_connection = True
-                return None
+                return self.reply(206 if start else 200, some, Content_Length=str(len(rest_of)), **headers)
             return self.reply(206 if start else 200, rest_of, **headers)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     fake.point_to(f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield fake
     server.shutdown()

@@ -1,7 +1,10 @@
 """The chat command as a person and as a program use it."""
 
+import dataclasses
 import io
 import json
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,27 +15,32 @@ from commands import run
 
 from minifc import chat
 from minifc.calling import agent as agent_module
+from minifc.calling import examples, tiny_tools
 from minifc.calling import tools as tools_module
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
+from minifc.hub import Source
+from minifc.loading import load
 from minifc.terminal import printable
 from minifc.text.calls import Call
 
-CALL = (
-    '<tool_call>\n{"name": "compare_date", "arguments": {"first": "2026-01-01", "second": "2026-01-03"}}\n</tool_call>'
-)
+CALL = '<tool_call>\n{"name": "weigh_parcel", "arguments": {"width": 2, "height": 3}}\n</tool_call>'
 
 
 @pytest.fixture
 def says(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """says(*turns): what the model writes, turn by turn; an exception is raised. `says.prompts` is what it read."""
+    """says(*turns): what the model writes, turn by turn; an exception is raised. `says.prompts` is what it read,
+    `says.settings` how it was to write."""
 
     def script(*turns: str | BaseException) -> None:
         left = iter(turns)
 
-        def stream(model: Any, prompt: list[int], *_: Any) -> Iterator[list[int | None]]:
+        def stream(
+            model: Any, prompt: list[int], limit: int, stops: Any, sampling: Any, *_: Any
+        ) -> Iterator[list[int | None]]:
             turn = next(left)
-            script.prompts.append(prompt)  # type: ignore[attr-defined]
+            script.settings.append((limit, sampling))  # type: ignore[attr-defined]
+            script.prompts.append(list(prompt))  # type: ignore[attr-defined]
             if isinstance(turn, BaseException):
                 raise turn
             for id_ in script.tokenizer.encode(turn, control_tokens=True):  # type: ignore[attr-defined]
@@ -46,7 +54,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Any:
             script.tokenizer = tokenizer  # type: ignore[attr-defined]
             super().__init__(model, tokenizer, *args, **options)
 
-    script.prompts = []  # type: ignore[attr-defined]
+    script.prompts, script.settings = [], []  # type: ignore[attr-defined]
     monkeypatch.setattr(chat, "Agent", Agent)
     return script
 
@@ -88,31 +96,98 @@ def test_the_embedded_model_uses_a_tool(written: Any, capsys: pytest.CaptureFixt
     assert "Nina sings Moonlight" in [event["text"] for event in events if event["kind"] == "result"]
 
 
+@pytest.mark.parametrize("option", ["--model", "--adapter"])
+def test_a_run_by_its_folder(
+    caller: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(caller, tmp_path / "runs" / "mine" / "adapter")
+    assert run(chat.main, option, "runs/mine", "--once", tiny_tools.QUESTION) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "The age is 68."
+
+
+def test_the_first_screen(typed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the model's own tools and a question that it can answer with them."""
+    typed(tiny_tools.QUESTION)
+    assert run(chat.main) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-2:] == [
+        "/new begins a new conversation, /quit ends",
+        f"try: {tiny_tools.QUESTION}",
+    ]
+    assert "find_birthday, measure_age, weigh_parcel" in " ".join(captured.err.split())
+    assert captured.out.splitlines()[-1] == "The age is 68."
+    assert max(map(len, captured.err.splitlines())) <= 80
+
+
+def test_tools_suit_the_model(tiny: Path, caller: Path) -> None:
+    """The calculator and its like are for larger models, and without a token for calls there are no tools."""
+    loaded = load(caller, device="cpu")
+    assert chat.default_tools(loaded) == tiny_tools.TOOLS
+    other = dataclasses.replace(loaded, base=Source("google/gemma-2-2b-it", Path("elsewhere")))
+    assert chat.default_tools(other) == examples.TOOLS
+    assert chat.default_tools(load(tiny, device="cpu")) == []
+
+
+def test_a_model_without_tokens_for_calls_chats(tiny: Path, typed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    typed("Hello.")
+    assert run(chat.main, "--model", str(tiny), "--max-new-tokens", "3") == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip()
+    assert "tools: none" in captured.err
+    assert "try:" not in captured.err
+
+
+def test_the_course_s_own_inference(says: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    says("Count.</think>" + CALL, "The weight is 6.")
+    options = ["--think", "--temperature", "0.01", "--top-p", "0.95", "--max-new-tokens", "300"]
+    assert run(chat.main, *options, "--once", "How heavy?") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "… Count."
+    assert [says.tokenizer.decode(ids).endswith("<think>") for ids in says.prompts] == [True, False]
+    for limit, sampling in says.settings:
+        assert (limit, sampling.temperature, sampling.top_p) == (300, 0.01, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("--top-p", "1.5", "must be above 0 and at most 1"),
+        ("--temperature", "-1.0", "must be 0 (greedy) or more"),
+        ("--max-new-tokens", "0", "must be at least 1"),
+    ],
+)
+def test_wrong_values_are_named_as_options(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, rule: str
+) -> None:
+    assert run(chat.main, option, value, "--once", "?") == 2
+    assert capsys.readouterr().err == f"error: {option} {value}: {rule}\n"
+
+
 def test_one_question(says: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    says("<think>Count.</think>" + CALL, "Two days.")
-    assert run(chat.main, "--once", "How long?") == 0
+    says("<think>Count.</think>" + CALL, "The weight is 6.")
+    assert run(chat.main, "--once", "How heavy?") == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[1].startswith('→ {"name": "compare_date"')
-    assert out.splitlines()[2:] == ["← 2", "Two days."]
+    call = '→ {"name": "weigh_parcel", "arguments": {"width": 2, "height": 3}}'
+    assert out.splitlines() == ["… Count.", call, '← {"weight": 6}', "The weight is 6."]
     assert "\033" not in out  # no terminal, no colour
 
 
 def test_one_question_without_an_answer(says: Any, capsys: pytest.CaptureFixture[str]) -> None:
     says(*[CALL] * 8)
-    assert run(chat.main, "--once", "How long?") == 2
+    assert run(chat.main, "--once", "How heavy?") == 2
     assert "! no answer after 8 turns" in capsys.readouterr().out
     says(KeyboardInterrupt())
-    assert run(chat.main, "--once", "How long?") == 130
+    assert run(chat.main, "--once", "How heavy?") == 130
 
 
 def test_events_for_machines(says: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Every piece is there, also one that is nothing but the end of a line, and nothing else is written."""
     says(CALL, "Two\ndays \u65e5.")
-    assert run(chat.main, "--once", "How long?", "--json") == 0
+    assert run(chat.main, "--once", "How heavy?", "--json") == 0
     out = capsys.readouterr().out
     events = [json.loads(line) for line in out.splitlines()]
     assert out.isascii()
-    assert events[0]["call"] == {"name": "compare_date", "arguments": {"first": "2026-01-01", "second": "2026-01-03"}}
+    assert events[0]["call"] == {"name": "weigh_parcel", "arguments": {"width": 2, "height": 3}}
     assert "".join(event["text"] for event in events if event["kind"] == "text") == "Two\ndays \u65e5."
 
 
@@ -142,20 +217,63 @@ def test_input_that_is_no_text(says: Any, monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().out == "What?\nWhat?\n"
 
 
-def test_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
+class Terminal(io.StringIO):
+    """What a person types at, or reads from."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_in_a_terminal(says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    assert chat.colourful()
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not chat.colourful()
+    for no_color in ("", "1"):
+        says("<think>Well.\n</think>Yes.")
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        assert run(chat.main, "--once", "?") == 0
+        shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
+        assert re.sub("\033\\[[0-9]+m", "", shown) == "… Well.\nYes.\n"
+        assert ("\033" in shown) == (not no_color)
+        assert no_color or (shown.startswith("\033[2m… ") and shown.endswith("\033[0mYes.\n"))
 
 
-def test_an_answer_does_not_go_on_from_a_thought(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        ([("thought", "No to"), ("thought", "ol."), ("text", "Sor"), ("text", "ry.")], "… No tool.\nSorry."),
+        ([("thought", "a\nb"), ("thought", "\n"), ("thought", "c\n"), ("text", "d\ne")], "… a\n… b\n… c\nd\ne"),
+        ([("thought", "a"), ("text", "\n"), ("call", "b"), ("result", "c\nd")], "… a\n→ b\n← c\n← d\n"),
+        ([("call", "a"), ("call", "b"), ("text", "c\n"), ("text", "\n"), ("text", "d")], "→ a\n→ b\nc\n\nd"),
+        ([("thought", "a"), ("stopped", "b")], "… a\n! b\n"),
+    ],
+    ids=["pieces", "lines", "calls", "an answer in paragraphs", "stopped"],
+)
+def test_each_line_tells_what_it_is(
+    capsys: pytest.CaptureFixture[str], events: list[tuple[Any, str]], shown: str
+) -> None:
+    """Without colour: a thought is never taken for the answer, nor a result's second line."""
     show = chat.Printer(colour=False)
-    for event in (Event("thought", "No to"), Event("thought", "ol."), Event("text", "Sor"), Event("text", "ry.")):
-        show(event)
-    assert capsys.readouterr().out == "No tool.\nSorry."
+    for kind, text in events:
+        show(Event(kind, text))
+    assert capsys.readouterr().out == shown
+
+
+def test_without_readline(says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    says("Yes.")
+    monkeypatch.setitem(sys.modules, "readline", None)
+    monkeypatch.setattr(sys, "stdin", Terminal("?\n"))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert run(chat.main) == 0
+    assert sys.stdout.getvalue().removeprefix("> ").startswith("Yes.\n")  # type: ignore[attr-defined]
+
+
+def test_a_terminal_that_lacks_characters(says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    says("<think>Gr\u00fc\u00df.</think>Gr\u00fc\u00dfe!")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert run(chat.main, "--once", "?") == 0
+    assert written.getvalue().decode() == "? Gr??.\nGr??e!\n"
 
 
 def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

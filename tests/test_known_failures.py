@@ -16,7 +16,8 @@ import torch
 
 import minifc
 from minifc.cli import Parser, add_options, run_command
-from minifc.data import Conversation, Example, make_examples, pack, toy
+from minifc.data import Conversation, Example, audit, draft, make_examples, pack, toy
+from minifc.data.learning import fitting, named_tokens, tokens_to_add
 from minifc.errors import CallError, ConfigError, DataError, HubError, OptionError, TemplateError, TrainingError
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
@@ -24,7 +25,7 @@ from minifc.hub import find_model
 from minifc.text.calls import TAGS, read_call
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
-from minifc.train import RunConfig, fitting, main, pick_dtype, tokens_to_add
+from minifc.train import main, pick_dtype
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import ExtendedVocabulary
@@ -230,7 +231,7 @@ def test_12_a_conversation_too_long_is_named_and_never_cut(load: Load, capsys: p
     rows = _conversations(8)
     sizes = {e.source: len(e.ids) for e in make_examples(rows, tokenizer, "gemma", 5000).fitting}
     length = sorted(sizes.values())[4]
-    kept = fitting(rows, tokenizer, "gemma", RunConfig(), length)
+    kept = fitting([draft(row, tokenizer, "gemma") for row in rows], tokenizer, length)
     assert all(len(example.ids) == sizes[example.source] for example in kept)
     printed = capsys.readouterr().out
     assert "left out: 3 of 8" in printed
@@ -240,7 +241,7 @@ def test_12_a_conversation_too_long_is_named_and_never_cut(load: Load, capsys: p
 def test_13_unknown_option_is_an_error_with_the_nearest_name() -> None:
     # without: parse() dropping what is unknown
     parser = Parser("train", "", "")
-    add_options(parser, LoopConfig)
+    add_options(parser, LoopConfig, {"lean": {}})
     with pytest.raises(OptionError, match="did you mean --learning-rate"):
         parser.parse(["--lerning-rate", "1"])
     with pytest.raises(OptionError, match="unknown option --max-seq"):
@@ -258,15 +259,21 @@ def test_14_a_gated_model_names_the_licence_page_and_the_login(fake_hub: Any, ti
     assert fake_hub.asked == []
 
 
-def test_15_tokens_follow_from_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+def test_15_tokens_follow_from_the_data(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     # without: tokens_to_add returning what was asked
     turn = "<tool_call>\n{}\n</tool_call><tool_reponse></tool_reponse>"
-    rows = [Conversation([{"role": "human", "content": "Hi"}, {"role": "model", "content": turn}], (), True)]
-    assert tokens_to_add(("auto",), rows, "course") == ["<tool_call>", "</tool_call>"]
+    row = Conversation([{"role": "human", "content": "Hi"}, {"role": "assistant", "content": turn}], (), True)
+    _, tokenizer = load()
+
+    def added(*asked: str) -> list[str]:
+        named = named_tokens(asked)
+        return tokens_to_add(asked, audit([draft(row, tokenizer, "course", named)], named))
+
+    assert added("auto") == ["<tool_call>", "</tool_call>"]
     assert "<tool_reponse>" in capsys.readouterr().out
     with pytest.raises(DataError, match="<tool_response>: it never occurs"):
-        tokens_to_add(("<tool_response>",), rows, "course")
-    assert tokens_to_add(("<tool_reponse>",), rows, "course") == ["<tool_reponse>"]
+        added("<tool_response>")
+    assert added("<tool_reponse>") == ["<tool_reponse>"]
     assert "<tool_call> </tool_call> occur" in capsys.readouterr().out
 
 

@@ -44,5 +44,5 @@ def test_the_conversation_is_what_chat_says(
     lines = [line[4:] for line in block.splitlines() if line.startswith("    ")]
     questions = [line[2:] for line in lines if line.startswith("> ")]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(questions) + "\n"))
-    assert run(chat.main, "--tools", str(ROOT / "tests/calling/small_tools.py")) == 0
+    assert run(chat.main) == 0
     assert capsys.readouterr().out.splitlines() == [line for line in lines if not line.startswith("> ")]

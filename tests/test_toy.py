@@ -9,8 +9,8 @@ import pytest
 from minifc import pretrain
 from minifc.data import toy
 from minifc.data.toy import words, world
+from minifc.pretrain import TOOLS_INTRODUCTION
 from minifc.text.calls import write_json
-from minifc.text.template import TOOLS_INTRODUCTION
 from minifc.text.tokenizer import load_tokenizer
 from minifc.train import WORLD_SIZE
 from minifc.tuning.loop import LoopConfig, _steps

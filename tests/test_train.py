@@ -325,7 +325,7 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--lerning-rate", "1"], "did you mean --learning-rate?"),
         (["--learning-rate", "fast"], "invalid float value"),
         (["--learning-rate", "-1"], "--learning-rate -1.0: must be above 0"),
-        (["--r", "0"], "--r 0: the rank must be at least 1"),
+        (["--rank", "0"], "--r 0: the rank must be at least 1"),
         (["--targets", "q_prj"], "'q_prj' is no linear layer"),
         (["--targets", "q_proj,lm_head"], "both embed_tokens and lm_head, or on neither"),
         (["--tokens", "<tool>"], "--tokens <tool>: it never occurs"),

@@ -23,7 +23,7 @@ from minifc.gemma.generate import keep_allowed
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import Table, text_table
 from minifc.text.calls import TAGS, TOOL_CALL, Call, tool_schema, write_call, write_json
-from minifc.text.template import SPEAKERS, message_calls
+from minifc.text.messages import is_assistant, message_calls
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 Tools = Sequence[dict[str, Any]]
@@ -60,10 +60,8 @@ def _work(data: str) -> Iterator[Work]:
     """Sets of tools with calls of them, each set once."""
     talks: list[tuple[Tools, Sequence[Mapping[str, Any]]]]
     if data:
-        conversations = read_conversations(find_data(data).path)
-        talks = [
-            (c.tools, [m for m in c.messages if SPEAKERS.get(m.get("role", "")) == "model"]) for c in conversations
-        ]
+        conversations = read_conversations(find_data(data).files)
+        talks = [(c.tools, [m for m in c.messages if is_assistant(m)]) for c in conversations]
     else:
         talks = [(case.tools, case.messages()[1::2]) for case in toy.training_cases(1000, seed=0)]
     seen = set()

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from minifc.calling.grammar import Grammar
 from minifc.calling.tools import SECONDS, Tool, run
-from minifc.errors import CallError
+from minifc.errors import CallError, TokenizerError
+from minifc.gemma.cache import KVCache
 from minifc.gemma.generate import Sampling, stream
 from minifc.gemma.model import Gemma
-from minifc.text.calls import Call, Part, part_after, read_call, read_turn, turn_tags, write_json
+from minifc.text.calls import THINK, Call, Part, part_after, read_call, read_turn, turn_tags, write_json
 from minifc.text.template import Format, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
 
@@ -18,7 +19,7 @@ Kind = Literal["thought", "text", "call", "result", "stopped"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in a conversation. Thoughts and text come in pieces, as they are written."""
+    """Something that happens in a conversation. Thoughts and text come in pieces, as the model writes them."""
 
     kind: Kind
     text: str
@@ -28,8 +29,11 @@ class Event:
 class Agent:
     """A conversation with a model that has tools.
 
-    `messages` is what was said so far. A question that got no answer, because it was interrupted or took too many
-    steps, is forgotten with all that followed it: questions and answers always alternate.
+    messages: what was said so far. To be changed only before the first question, by a system message for example.
+        A question that got no answer, because it was interrupted or took too many steps, is forgotten together with
+        all that followed it: questions and answers always alternate.
+    ids: the same as the model read and wrote it. What the model wrote stays as it is, and the model reads each token
+        once, since one KV cache is kept for the whole conversation.
     """
 
     def __init__(
@@ -38,47 +42,65 @@ class Agent:
         tokenizer: Tokenizer,
         tools: Sequence[Tool] = (),
         format: Format = "gemma",
+        *,
         constrained: bool = True,
-        most_steps: int = 8,
-        most_tokens: int = 512,
+        think: bool = False,
+        max_new_tokens: int = 512,
+        max_steps: int = 8,
         seconds: float = SECONDS,
         sampling: Sampling | None = None,
     ) -> None:
-        """constrained: let the grammar see to it that calls can be read. most_tokens: in one turn of the model.
+        """constrained: let the grammar ensure that calls can be read.
+        think: begin the first turn after each question with `<think>`, as the course does.
+        max_new_tokens: the limit of one turn of the model. max_steps: how many turns the model has for one question.
+        seconds: how long a tool may run.
 
         Raises SchemaError for tools that cannot be registered together, TokenizerError for a tokenizer without the
-        tags of calls, by which alone a call is known.
+        tags of calls, by which alone a call is known, or with `think` without `<think>`.
         """
-        self.model, self.tokenizer, self.tools, self.format = model, tokenizer, tools, format
-        self.most_steps, self.most_tokens, self.seconds, self.sampling = most_steps, most_tokens, seconds, sampling
+        if think and THINK not in tokenizer.control:
+            raise TokenizerError(f"think=True: the tokenizer has no {THINK}; register it: minifc.add_tokens")
+        self.model, self.tokenizer, self.tools, self.format, self.think = model, tokenizer, tools, format, think
+        self.max_new_tokens, self.max_steps, self.seconds, self.sampling = max_new_tokens, max_steps, seconds, sampling
         self.schemas = [tool.schema for tool in tools]
-        grammar = Grammar(self.schemas, tokenizer) if tools else None  # checks the tools, also where it is not used
+        grammar = Grammar(self.schemas, tokenizer) if tools else None  # checks the tools even if it is not used
         self.grammar = grammar if constrained else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new conversation."""
         self.messages: list[dict[str, Any]] = []
+        self.ids: list[int] = []
+        self.cache: KVCache | None = None  # holds the first `cache.length` of `ids`
 
     def ask(self, question: str) -> Iterator[Event]:
-        """Answer a question, calling tools as often as needed, but in at most `most_steps` turns.
+        """Answer a question, calling tools as often as needed, but in at most `max_steps` turns.
 
         The last event is of the kind "stopped" if there is no answer.
         """
-        new: list[dict[str, Any]] = [{"role": "user", "content": question}]
-        for _ in range(self.most_steps):
-            said = [*self.messages, *new]
-            prompt = render(said, self.tokenizer, self.schemas, self.format, add_generation_prompt=True).ids
-            most = self.model.config.max_position_embeddings
-            if len(prompt) >= most:
-                yield Event("stopped", f"the conversation has {len(prompt)} tokens, and the model reads {most}")
+        messages, ids = [*self.messages, {"role": "user", "content": question}], list(self.ids)
+        # Until there is an answer the agent has no cache: if the question is forgotten, the cache is too. What came
+        # before cannot be cut out of it, because the sliding layers have overwritten their oldest tokens.
+        cache, self.cache = self.cache or KVCache(self.model.config), None
+        for step in range(self.max_steps):
+            think = self.think and step == 0
+            ids += self._unread(messages, ids, think)
+            context = self.model.config.max_position_embeddings
+            if len(ids) >= context:
+                yield Event("stopped", f"the conversation has {len(ids)} tokens, and the model reads {context}")
                 return
-            ids = yield from self._turn(prompt, min(self.most_tokens, most - len(prompt)))
+            new = yield from self._turn(ids, min(self.max_new_tokens, context - len(ids)), cache, think)
+            turn = [ids[-1], *new] if think else new  # the prefilled <think> is the turn's first token
+            ids += new
             try:
-                parts = read_turn(ids, self.tokenizer)
+                parts = read_turn(turn, self.tokenizer)
                 calls = [read_call(text) for kind, text in parts if kind == "call"]
-            except CallError as error:  # it is told, and can try again
-                new.append({"role": "assistant", "content": self.tokenizer.decode(ids)})
-                yield _observed({"error": f"the call cannot be read: {error}"}, None, new)
+            except CallError as error:  # the model is told, and can try again
+                messages.append({"role": "assistant", "content": self.tokenizer.decode(turn)})
+                yield _observed({"error": f"the call cannot be read: {error}"}, None, messages)
                 continue
             texts = {kind: "".join(text for k, text in parts if k == kind) for kind in ("text", "thought")}
-            new.append(
+            messages.append(
                 {
                     "role": "assistant",
                     "content": texts["text"],
@@ -90,21 +112,36 @@ class Agent:
                 yield Event("stopped", "the model came to no answer")
                 return
             if not calls:
-                self.messages += new
+                self.messages, self.ids, self.cache = messages, ids, cache
                 return
             for call in calls:
                 yield Event("call", write_json({"name": call.name, "arguments": call.arguments}), call)
-                yield _observed(run(self.tools, call, self.seconds), call, new)
-        yield Event("stopped", f"no answer after {self.most_steps} turns")
+                yield _observed(run(self.tools, call, self.seconds), call, messages)
+        yield Event("stopped", f"no answer after {self.max_steps} turns")
 
-    def _turn(self, prompt: list[int], most_tokens: int) -> Generator[Event, None, list[int]]:
-        """One turn of the model; returns its ids."""
-        constraints = [self.grammar.fresh()] if self.grammar else None
+    def _unread(self, messages: list[dict[str, Any]], ids: list[int], think: bool) -> list[int]:
+        """The rest of the prompt for the model's next turn, after what it has read and written."""
+        prompt = render(messages, self.tokenizer, self.schemas, self.format, add_generation_prompt=True, think=think)
+        if not ids:
+            return prompt.ids
+        end = len(prompt.ids) - prompt.mask[::-1].index(True)  # of the model's last turn
+        while prompt.ids[end - 1] in stop_ids(self.tokenizer):  # the ids that end a turn are not among what it wrote
+            end -= 1
+        return prompt.ids[end:]
+
+    def _turn(
+        self, prompt: list[int], max_new_tokens: int, cache: KVCache, think: bool
+    ) -> Generator[Event, None, list[int]]:
+        """One turn of the model, which goes on from `<think>` if `think`; returns the new ids."""
+        grammar = self.grammar.fresh() if self.grammar else None
+        part: Part = "thought" if think else "text"
+        if grammar and think:
+            grammar.advance(prompt[-1])
         ids: list[int] = []
         tags = turn_tags(self.tokenizer)
-        part: Part = "text"
         run: list[int] = []  # not shown yet: the last of them may be a part of a character
-        for (id_,) in stream(self.model, prompt, most_tokens, stop_ids(self.tokenizer), self.sampling, constraints):
+        stops = stop_ids(self.tokenizer)
+        for (id_,) in stream(self.model, prompt, max_new_tokens, stops, self.sampling, [grammar], cache):
             if id_ is None:
                 break
             ids.append(id_)

@@ -48,7 +48,8 @@ class InString:
 
     def after(self, count: int) -> "InString":
         """After `count` more characters; if it is a key, one that the object does not have."""
-        return replace(self, length=self._count(count), text=b"\x00")
+        # No key is written with this byte, which JSON escapes.
+        return replace(self, length=self._count(count), text=b"\x00" if self.key_of else b"")
 
     @property
     def taken(self) -> frozenset[bytes]:
@@ -218,7 +219,10 @@ def _after(stack: tuple[Item, Stack], byte: int) -> Iterable[Stack]:
 
 
 class Automaton:
-    """States of one grammar. `nesting` is schema.nesting of every kind that can occur in it."""
+    """The states of one grammar.
+
+    nesting: `schema.nesting` of every schema that can occur in it.
+    """
 
     def __init__(self, nesting: dict[Schema, int]) -> None:
         self.nesting = nesting

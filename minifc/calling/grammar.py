@@ -28,25 +28,25 @@ SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise tha
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What is worked out once for a tokenizer."""
+    """What is computed once for a tokenizer."""
 
     written: dict[int, bytes]
     trie: Trie
-    # As long as their grammars: states of many sets of tools, kept alive, make the garbage collector pause for long.
+    # Weak, so that a mask goes with its grammar: kept states of many sets of tools make garbage collection slow.
     masks: "WeakKeyDictionary[State, _Mask]" = field(default_factory=WeakKeyDictionary)
 
 
 @dataclass
 class _Mask:
     allowed: Tensor  # bool [V]
-    room: float  # this many ids more are enough to complete the call after any of these
+    room: float  # the most ids that the call needs after any of these
 
 
 _vocabularies: WeakKeyDictionary[Tokenizer, _Vocabulary] = WeakKeyDictionary()
 
 
 class Grammar:
-    """One model turn. Made from the tools once; `fresh()` is the same grammar for another turn."""
+    """The grammar of one model turn. It is made from the tools once; `fresh()` returns it for another turn."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
         """Raises SchemaError for a tool that cannot be registered, TokenizerError without the tags of calls."""
@@ -58,7 +58,7 @@ class Grammar:
         self._part: Part = "text"
 
     def fresh(self) -> "Grammar":
-        """At the beginning of another turn. What was worked out so far is shared."""
+        """The same grammar at the beginning of another turn; masks and states are shared."""
         other = object.__new__(Grammar)
         other._calls, other._state, other._part = self._calls, None, "text"
         return other
@@ -68,24 +68,24 @@ class Grammar:
         """Whether the turn may end here: no call is open."""
         return self._state is None
 
-    def allowed(self, left: int | None = None) -> Tensor:
-        """Which ids may come next: bool [V], over the tokenizer's ids. Not to be written to.
+    def allowed(self, budget: int | None = None) -> Tensor:
+        """Which ids may come next: a new bool [V], over the tokenizer's ids.
 
-        left: how many more ids there may be, this one included. No id is allowed after which the call that is open,
-        or begins, could not be completed with the others.
+        budget: the number of ids left to write, the next one included; None is no limit. An id is disallowed if the
+        call that is open, or that it opens, could not be completed within the rest of the budget.
         """
-        if self._state is None:
-            return self._calls.outside(left)
-        return self._calls.mask(self._state, left)
+        calls = self._calls
+        mask = calls.outside(budget) if self._state is None else calls.mask(self._state, budget)
+        return mask.clone()  # masks are kept: a caller that writes to one must not change the grammar
 
-    def forced(self, left: int | None = None) -> list[int]:
+    def forced(self, budget: int | None = None) -> list[int]:
         """The ids up to the next real choice, as the tokenizer writes that text; [] where there is a choice now.
 
-        left: as for `allowed`. A call that is about to run out of ids is brought to its end.
+        budget: as for `allowed`. A call whose budget is nearly spent is brought to its end.
         """
         if self._state is None:
             return []
-        if left is not None and (ending := self._calls.ending(self._state, left)):
+        if budget is not None and (ending := self._calls.ending(self._state, budget)):
             return ending
         return self._calls.forced(self._state)
 
@@ -94,6 +94,8 @@ class Grammar:
         calls = self._calls
         if self._state is not None:
             self._state = calls.after(self._state, id_)
+        elif not (0 <= id_ < calls.size and calls.anything[id_]):
+            raise calls.not_allowed(id_)
         if id_ in calls.tags:
             self._part = part_after(self._part, calls.tags[id_])
             if self._part == "call" and self._state is None:
@@ -101,7 +103,7 @@ class Grammar:
 
 
 class _Calls:
-    """What is worked out once for a set of tools, and what was met of it so far."""
+    """What is computed for a set of tools: once, or when it is first needed."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
         self.tokenizer, self.size = tokenizer, tokenizer.size
@@ -129,38 +131,38 @@ class _Calls:
         self._endings = [automaton.ending(stack) for stack in stacks]
         self._needed: dict[State, int] = {}
 
-    def outside(self, left: int | None) -> Tensor:
-        """Which ids may come where no call is open. A call begins only if there is room for one of each tool."""
-        return self.anything if left is None or left > self.room else self.no_call
+    def outside(self, budget: int | None) -> Tensor:
+        """Which ids may come outside a call. One may begin only if each tool's shortest call fits."""
+        return self.anything if budget is None or budget > self.room else self.no_call
 
     @cached_property
     def room(self) -> int:
-        """How many ids the shortest calls take, of the tool where this is longest."""
+        """The number of ids of the shortest call, of the tool where this number is largest."""
         return max(len(self.spell(ending)) for ending in self._endings) + 2 + SLACK
 
-    def mask(self, state: State, left: int | None) -> Tensor:
-        """Which ids may come in a call."""
+    def mask(self, state: State, budget: int | None) -> Tensor:
+        """Which ids may come inside a call."""
         masks = self.vocabulary.masks
         if state not in masks:
             if len(masks) >= MOST_MASKS:
                 del masks[next(iter(masks))]  # the oldest
-            masks[state] = self._mask(state, _in_bytes if left is not None else _unknown)
+            masks[state] = self._mask(state, _in_bytes if budget is not None else _unknown)
         known = masks[state]
-        if left is None or left > known.room:
+        if budget is None or budget > known.room:
             return known.allowed
-        # So far the room was counted in bytes, of which an id may write several: now a closer look is worth its time.
-        closer = self._mask(state, self.needed, left)
+        # Room is counted in bytes first, of which an id may write several; only near the end in ids, which is slower.
+        closer = self._mask(state, self.needed, budget)
         known.room = closer.room
         return closer.allowed
 
-    def _mask(self, state: State, needed: Callable[[State], float], left: int | None = None) -> _Mask:
+    def _mask(self, state: State, needed: Callable[[State], float], budget: int | None = None) -> _Mask:
         room = 0.0
 
         def fits(after: State) -> bool:
             nonlocal room
             more = needed(after)
             room = max(room, more)
-            return left is None or more < left
+            return budget is None or more < budget
 
         allowed = torch.zeros(self.size, dtype=torch.bool)
         self.vocabulary.trie.allowed(state, allowed, fits)
@@ -168,7 +170,7 @@ class _Calls:
         return _Mask(allowed, room)
 
     def needed(self, state: State) -> int:
-        """How many ids complete the call."""
+        """The number of ids that complete the call."""
         if state not in self._needed:
             self._needed[state] = len(self.spell(state.ending)) + 1
         return self._needed[state]
@@ -181,8 +183,12 @@ class _Calls:
         for byte in self.written.get(id_, b""):
             following = following.step(byte) if following else None
         if following is None:
-            raise CallError(f"{self.tokenizer.decode([id_])!r} is not allowed here")
+            raise self.not_allowed(id_)
         return following
+
+    def not_allowed(self, id_: int) -> CallError:
+        text = repr(self.tokenizer.decode([id_])) if 0 <= id_ < self.size else f"id {id_} of {self.size}"
+        return CallError(f"{text} is not allowed here")
 
     def forced(self, state: State) -> list[int]:
         text = bytearray()
@@ -198,10 +204,10 @@ class _Calls:
         # What follows may belong into one token with the last piece: that is the model's to choose.
         return self._leading(ids[:-1], text)
 
-    def ending(self, state: State, left: int) -> list[int]:
-        """The ids that complete the call, if it is high time; else []."""
+    def ending(self, state: State, budget: int) -> list[int]:
+        """The ids that complete the call, if the budget is hardly enough for more; else []."""
         # A byte is at most one id, so there is often no need to look closely.
-        if left > len(state.ending) + 1 + SLACK or left > self.needed(state) + SLACK:
+        if budget > len(state.ending) + 1 + SLACK or budget > self.needed(state) + SLACK:
             return []
         return [*self.spell(state.ending), self.end]
 
@@ -225,12 +231,12 @@ class _Calls:
 
 
 def _in_bytes(state: State) -> int:
-    """At most so many ids complete the call."""
+    """An upper bound for the number of ids that complete the call."""
     return len(state.ending) + 1
 
 
 def _unknown(state: State) -> float:
-    """Where nobody asks, it need not be worked out."""
+    """Without a budget, what completes the call need not be worked out."""
     return math.inf
 
 

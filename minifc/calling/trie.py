@@ -1,9 +1,9 @@
 """Which tokens of a vocabulary a state allows.
 
 The trie is a sorted list: tokens with a common beginning are neighbours, so that a node is a range of the list
-and nothing has to be built. A walk follows only bytes that the state allows. Inside a string nearly
-all do, so there the walk is replaced by a table, made once per node: tokens that are nothing but characters of
-a string are allowed together, and of the others only what stands after those characters is looked at.
+and nothing has to be built. A walk follows only bytes that the state allows. Inside a string
+nearly all bytes are allowed, so there a table, made once per node, replaces the walk: tokens that consist of a string's
+characters are allowed together, and of the other tokens only the part after such characters is walked through.
 """
 
 import re
@@ -48,6 +48,8 @@ class _Inside:
 
 
 class Trie:
+    """The tokens of a vocabulary, by their bytes."""
+
     def __init__(self, entries: Iterable[tuple[bytes, int]]) -> None:
         """entries: (bytes, id), in any order; none empty. Several ids may have the same bytes."""
         ordered = sorted(entries)
@@ -66,6 +68,13 @@ class Trie:
         high = bisect_left(self.keys, _next(prefix), low, node.high)
         return Node(low, high, len(prefix))
 
+    def whole(self, node: Node) -> list[int]:
+        """The ids of the entries that end at this node; they come first in it."""
+        end = node.low
+        while end < node.high and len(self.keys[end]) == node.depth:
+            end += 1
+        return self.ids[node.low : end]
+
     def longest(self, text: bytes) -> int:
         """The id that writes most of the beginning of a text. Raises TokenizerError if none writes any of it."""
         node, found = self.root, None
@@ -82,7 +91,8 @@ class Trie:
     def allowed(self, state: State, mask: Tensor, fits: Fits) -> None:
         """Set to True what `state` allows: bool [V], over ids.
 
-        fits: whether an id may lead to a state. In a string, what fits after a character fits after more of them.
+        fits: whether an id may lead to a state. It must be monotone in strings: if it holds after some characters of
+            a string, it holds after more of them.
         """
         self._walk(self.root, state, mask, fits)
 
@@ -97,15 +107,14 @@ class Trie:
             return
         if len(others) < len(state.stacks):
             state = state.automaton.state(others)
-        first = node.low
-        while first < node.high and len(self.keys[first]) == node.depth:
-            first += 1
-        if first > node.low and fits(state):
-            mask[self.ids[node.low : first]] = True
-        if first == node.high:
+        whole = self.whole(node)
+        if whole and fits(state):
+            mask[whole] = True
+        longer = node._replace(low=node.low + len(whole))
+        if longer.low == longer.high:
             return
         for byte in state.next_bytes():
-            below, after = self.child(node._replace(low=first), bytes([byte])), state.step(byte)
+            below, after = self.child(longer, bytes([byte])), state.step(byte)
             if below.low < below.high and after is not None:
                 self._walk(below, after, mask, fits)
 
@@ -130,9 +139,21 @@ class Trie:
         if string.key_of:
             for key in string.taken:
                 if key.startswith(string.text):
-                    closed = self.child(node, key[len(string.text) :] + b'"')
-                    allowed[self.ids[closed.low : closed.high]] = False
+                    self._exclude_key(node, key[len(string.text) :], automaton.state([(string, rest)]), allowed, fits)
             mask |= allowed
+
+    def _exclude_key(self, node: Node, key: bytes, state: State, mask: Tensor, fits: Fits) -> None:
+        """Set to False what would write a key again that the object has already; `key` is the rest of it.
+
+        An id that ends just before the closing quote is allowed if the budget lets the key go on, as it then must.
+        """
+        closed = self.child(node, key + b'"')
+        mask[self.ids[closed.low : closed.high]] = False
+        after: State | None = state
+        for byte in key:
+            after = after.step(byte) if after else None
+        if (whole := self.whole(self.child(node, key))) and after and not fits(after):
+            mask[whole] = False
 
     def _table(self, node: Node) -> _Inside:
         if node not in self._tables:

@@ -18,7 +18,7 @@ from typing import Any
 from minifc.data.rows import read_rows
 from minifc.errors import CallError, DataError, TemplateError
 from minifc.text.calls import read_tools, read_value, rewrite_calls, tool_schema
-from minifc.text.template import SPEAKERS, Message
+from minifc.text.messages import Message, is_assistant, normal_messages
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Conversation:
     source: str = ""
 
 
-def read_conversations(path: str | Path) -> list[Conversation]:
-    """The conversations of a data file or a folder of them. Raises DataError naming file and row."""
+def read_conversations(path: str | Path | Sequence[Path]) -> list[Conversation]:
+    """The conversations of a data file, of a folder of them, or of several. Raises DataError naming file and row."""
     return [read_conversation(row, source) for source, row in read_rows(path)]
 
 
@@ -58,6 +58,7 @@ def read_conversation(row: Any, source: str) -> Conversation:
             if messages[0].get("role") == "system":
                 raise DataError("a system message, and another one in the field 'system'")
             messages = [{"role": "system", "content": system}, *messages]
+        messages = normal_messages(messages)
     except (CallError, DataError, TemplateError) as error:
         raise DataError(f"{source}: {error}") from None
     verbatim = "messages" not in row and tools is None
@@ -92,7 +93,7 @@ def with_canonical_calls(conversation: Conversation) -> Conversation:
     try:
         for message in conversation.messages:
             content = message.get("content")
-            if SPEAKERS.get(str(message.get("role"))) == "model" and isinstance(content, str):
+            if is_assistant(message) and isinstance(content, str):
                 content = rewrite_calls(content, tools)
             elif isinstance(content, str):
                 tools |= {tool["name"]: tool for tool in read_tools(content)}

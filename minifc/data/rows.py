@@ -1,22 +1,24 @@
 """Data files to rows: JSON, JSON Lines and parquet, one file or a folder of them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from minifc.errors import DataError
 
 
-def read_rows(path: str | Path) -> list[tuple[str, Any]]:
-    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, or of a folder of them.
+def read_rows(path: str | Path | Sequence[Path]) -> list[tuple[str, Any]]:
+    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, of a folder of them, or of
+    several.
 
     Raises DataError for a file that cannot be read or is empty.
     """
-    path = Path(path)
-    files = _data_files(path) if path.is_dir() else [path]
+    paths = [Path(path)] if isinstance(path, str | Path) else path
+    files = [file for path in paths for file in (_data_files(path) if path.is_dir() else [path])]
     rows = [(f"{file}, row {number}", row) for file in files for number, row in enumerate(_read_file(file), 1)]
     if not rows:
-        raise DataError(f"{path}: empty; a data file holds one conversation per row")
+        raise DataError(f"{', '.join(map(str, paths))}: empty; a data file holds one conversation per row")
     return rows
 
 

@@ -21,7 +21,8 @@ from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
 from minifc.terminal import printable
 from minifc.text.calls import Call, read_tools, spelled_calls, write_json
-from minifc.text.template import SPEAKERS, Format, Message, message_calls, render, stop_ids, used_tags
+from minifc.text.messages import Message, is_assistant, message_calls
+from minifc.text.template import Format, render, stop_ids
 from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
 from minifc.tuning.loss import batch_loss
 
@@ -71,11 +72,10 @@ def data_questions(conversations: Sequence[Conversation]) -> list[Question]:
     questions = []
     for conversation in conversations:
         try:
-            used_tags(conversation.messages, conversation.tools, verbatim=conversation.verbatim)  # it can be rendered
             tools = {tool["name"]: tool for tool in conversation.tools}
             for number, message in enumerate(conversation.messages):
                 content = str(message.get("content") or "")
-                if SPEAKERS[message["role"]] != "model":
+                if not is_assistant(message):
                     tools |= {tool["name"]: tool for tool in read_tools(content)} if conversation.verbatim else {}
                 elif tools:
                     calls = spelled_calls(content) if conversation.verbatim else message_calls(message)
@@ -241,7 +241,7 @@ def last_words(messages: Sequence[Message]) -> str:
 
 def _first_reply(conversation: Conversation) -> int:
     """The number of the first model turn."""
-    return next(i for i, m in enumerate(conversation.messages) if SPEAKERS[m["role"]] == "model")
+    return next(i for i, m in enumerate(conversation.messages) if is_assistant(m))
 
 
 def reply(

@@ -7,6 +7,7 @@ padded on the left, and padding has position -1, which no query sees.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minifc.errors import MinifcError
@@ -22,6 +23,11 @@ class _Ring:
         self.filled = 0
         self.wraps = False
         self.write = torch.empty(0, dtype=torch.long)
+
+    def grow(self, slots: int) -> None:
+        """More slots, behind those there are: right as long as no token was overwritten."""
+        self.positions = F.pad(self.positions, (0, slots - self.slots), value=-1)
+        self.slots = slots
 
     def extend(self, start: int, positions: Tensor) -> Tensor:
         """Make room for tokens start .. start + T; the positions of all keys they may look at, [B, S]."""
@@ -50,8 +56,8 @@ class _Ring:
 class KVCache:
     """Room for `max_length` tokens in each of `batch_size` rows. `length` tokens are in it.
 
-    `model(ids, cache=cache)` reads it and adds ids to it. Memory on a sliding layer is
-    bounded by the window, however long the conversation grows.
+    `model(ids, cache=cache)` reads it and adds ids to it; `grow` makes more room. Memory on a sliding
+    layer is bounded by the window, however long the conversation grows.
     """
 
     def __init__(self, config: GemmaConfig, batch_size: int = 1, max_length: int = 512) -> None:
@@ -60,10 +66,22 @@ class KVCache:
         self._rings = {
             SLIDING: _Ring(min(config.sliding_window, max_length), batch_size),
             FULL: _Ring(max_length, batch_size),
-        }
+        }  # a ring shorter than the window has room for all tokens: none was overwritten when it grows
         self._keys: dict[int, Tensor] = {}  # layer -> [B, K, slots, D]
         self._values: dict[int, Tensor] = {}
         self._next = torch.zeros(batch_size, dtype=torch.long)  # [B]
+
+    def grow(self, max_length: int) -> None:
+        """Make room for `max_length` tokens in all, and for twice as many as before, so that it is seldom done."""
+        if max_length <= self.max_length:
+            return
+        self.max_length = max(max_length, 2 * self.max_length)
+        self._rings[SLIDING].grow(min(self.config.sliding_window, self.max_length))
+        self._rings[FULL].grow(self.max_length)
+        for buffers in (self._keys, self._values):
+            for layer, buffer in buffers.items():
+                more = self._rings[self.config.layer_types[layer]].slots - buffer.shape[2]
+                buffers[layer] = F.pad(buffer, (0, 0, 0, more)) if more else buffer
 
     def next_positions(self, batch_size: int, device: torch.device) -> Tensor:
         """The position that comes next in each row, int64 [B]."""
@@ -77,7 +95,7 @@ class KVCache:
         if self.length + T > self.max_length:
             raise MinifcError(
                 f"the cache has room for {self.max_length} tokens and {self.length + T} are needed; "
-                "make it with a larger max_length"
+                "make it with a larger max_length, or call grow"
             )
         if T > 1 and bool(((positions[:, :-1] >= 0) & (positions[:, 1:] < 0)).any()):
             raise MinifcError("padding after real tokens would push them out of the cache; pad on the left")

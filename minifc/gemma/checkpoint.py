@@ -5,7 +5,7 @@ weights are touched. Only safetensors is read; a pickled checkpoint can run code
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from minifc.gemma.config import MODEL_FOLDER, config_to_dict, load_config
 from minifc.gemma.model import Gemma
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # The one name that is not Hugging Face's here: our vocabulary module owns an untied head too.
 _TABLE = "model.embed_tokens.weight"
 _HEAD, _HF_HEAD = "model.embed_tokens.head", "lm_head.weight"
@@ -101,9 +102,16 @@ def require_finite(model: Gemma, folder: str | Path) -> None:
 
     Loading maps weights without reading them; this reads all of them, seconds at full size.
     """
-    for name, weight in model.named_parameters():
-        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(weight.detach())):  # NaN goes through both
-            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
+    if name := first_not_finite(dict(model.named_parameters())):
+        raise CheckpointError(f"{folder}: {name} holds a number that is not finite; download the model again")
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, or None. No tensor may be empty."""
+    for name, tensor in tensors.items():
+        if not all(torch.isfinite(extreme) for extreme in torch.aminmax(tensor.detach())):  # NaN goes through both
+            return name
+    return None
 
 
 def _shards(folder: Path) -> tuple[list[Path], int | None]:
@@ -166,7 +174,7 @@ def _read(
             if (found := tuple(file.get_slice(name).get_shape())) != tuple(shape):
                 raise CheckpointError(f"{shard}: {name} has shape {list(found)}; config.json calls for {list(shape)}")
             tensor = file.get_tensor(name)
-            if not tensor.is_floating_point():
+            if tensor.dtype not in _DTYPES:
                 raise CheckpointError(
                     f"{shard}: {name} holds {tensor.dtype}; minifc reads weights that are not quantised"
                 )

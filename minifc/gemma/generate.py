@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from minifc.errors import OptionError
+from minifc.errors import OptionError, ParameterError
 from minifc.gemma.cache import KVCache
 from minifc.gemma.model import Gemma
 
@@ -28,27 +28,27 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise OptionError(f"temperature={self.temperature}; it must be 0 (greedy) or more")
+            raise ParameterError("temperature", self.temperature, "must be 0 (greedy) or more")
         if not isinstance(self.top_k, int) or self.top_k < 0:
-            raise OptionError(f"top_k={self.top_k}; it must be 0 (off) or more")
+            raise ParameterError("top_k", self.top_k, "must be 0 (off) or more")
         if not 0 < self.top_p <= 1:
-            raise OptionError(f"top_p={self.top_p}; it must be above 0 and at most 1")
+            raise ParameterError("top_p", self.top_p, "must be above 0 and at most 1")
         if not 0 < self.repetition_penalty < math.inf:
-            raise OptionError(f"repetition_penalty={self.repetition_penalty}; it must be above 0, and 1 is off")
+            raise ParameterError("repetition_penalty", self.repetition_penalty, "must be above 0, and 1 is off")
 
 
 class Constraint(Protocol):
     """What steers a row: which ids may come next, and which must. A grammar is one."""
 
-    def allowed(self, left: int) -> Tensor:
-        """bool [V], on the CPU; at least one id. Ids of the model beyond these must not come.
+    def allowed(self, budget: int, /) -> Tensor:
+        """bool [V], on the CPU; at least one id. Ids past the end of this mask are disallowed.
 
-        left: how many ids there may be, this one included.
+        budget: the number of ids left to write, the next one included.
         """
         ...
 
-    def forced(self, left: int) -> list[int]:
-        """The ids that come next whatever the model says; [] where it has a choice. left: as for `allowed`."""
+    def forced(self, budget: int, /) -> list[int]:
+        """The ids that come next whatever the model says; [] where it has a choice. budget: as for `allowed`."""
         ...
 
     def advance(self, id_: int) -> None:
@@ -95,8 +95,14 @@ def stream(
     stop_ids: Sequence[int] | None = None,
     sampling: Sampling | None = None,
     constraints: Sequence[Constraint | None] | None = None,
+    cache: KVCache | None = None,
 ) -> Iterator[list[int | None]]:
-    """As `generate`, a step at a time: for each row its next id, or None once it has stopped."""
+    """As `generate`, a step at a time: for each row its next id, or None once it has stopped.
+
+    cache: holds the first `cache.length` ids of each prompt; the model reads only the rest. The prompts must be equally
+        long. The cache grows as needed and takes in the new ids too, except the last ones, which the model was not
+        given any more: `cache.length` tells how many ids it holds.
+    """
     sampling = sampling or Sampling()
     stop_ids = model.config.eos_token_id if stop_ids is None else stop_ids
     rows = _as_rows(ids)
@@ -110,22 +116,28 @@ def stream(
     device = next(model.parameters()).device
     draw = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
     longest = max(map(len, rows))
-    padding: Tensor | None = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    cache = KVCache(model.config, len(rows), longest + max_new_tokens)
+    if cache is None:
+        cache = KVCache(model.config, len(rows), longest + max_new_tokens)
+    elif any(len(row) != longest for row in rows) or cache.length >= longest:
+        raise OptionError(f"the cache holds {cache.length} tokens; the prompts must be longer, and all of one length")
     histories = [set(row) for row in rows]
     stopped = [False] * len(rows)
 
     constraints = constraints or [None] * len(rows)
     forced = [constraint.forced(max_new_tokens) if constraint else [] for constraint in constraints]
     # What the model has yet to read, int64 [B, T]: first the prompts, then what was written since it was last asked.
-    unread = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
+    unread = torch.tensor([([0] * (longest - len(row)) + row)[cache.length :] for row in rows], device=device)
+    padding: Tensor | None = torch.tensor(
+        [([0] * (longest - len(row)) + [1] * len(row))[cache.length :] for row in rows], device=device
+    )
     for left in range(max_new_tokens - 1, -1, -1):
         if any(not (ids or done) for ids, done in zip(forced, stopped, strict=True)):  # somebody has a choice
+            cache.grow(cache.length + unread.shape[1])
             hidden = model.hidden(unread, attention_mask=padding, cache=cache)
             unread, padding = unread[:, :0], None
             logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
-            for scores, constraint in zip(logits, constraints, strict=True):
-                if constraint:
+            for scores, constraint, done in zip(logits, constraints, stopped, strict=True):
+                if constraint and not done:  # a call in which the row stopped may have no room left to be completed
                     keep_allowed(constraint.allowed(left + 1), scores)
             new = _pick(logits, sampling, histories, draw)
         else:

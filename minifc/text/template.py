@@ -1,73 +1,51 @@
-"""Messages to one string of tokens, and which of them a model learns from.
+"""Messages to ids, and which of them a model learns from: chat templates, run so that no text can forge a token.
 
     <bos><start_of_turn>user
     ...<end_of_turn>
     <start_of_turn>model
     ...<end_of_turn>
 
-Two formats. `course` is the notebook's: its role names, and `<end_of_turn><eos>` after every turn.
-`gemma` puts the same content into the turns that gemma-2-*-it was trained on, where only `user` and
-`model` exist: a tool's result comes back in a user turn.
+A chat template writes one string, in which a control token and its spelling inside somebody's text look alike. So
+before it runs, each control token that *the template itself* spells is replaced by a character that no message has.
+In what it writes, those characters are the control tokens, and everything else is text: filters, tests and loops see
+ordinary strings, and whatever a message holds, or is put together from, stays text. `{% generation %}` blocks, which
+mark what a model learns from, are found the same way.
 
-The text of a turn is data. Turn markers and tags become control tokens where this module puts them;
-the same spelling inside somebody's content stays text. `verbatim` is for data sets whose model turns
-already hold tags as text, like the course's: there the tags, but never the turn markers, count.
+`verbatim` is for data sets whose text already holds the tags of calls, like the course's: there the tags count, but
+never the markers of turns.
 """
 
-import difflib
+import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-from minifc.errors import CallError, TemplateError
-from minifc.text.calls import (
-    END_THINK,
-    END_TOOL_CALL,
-    END_TOOL_RESPONSE,
-    END_TOOLS,
-    TAGS,
-    THINK,
-    TOOL_CALL,
-    TOOL_RESPONSE,
-    TOOLS,
-    Call,
-    read_call,
-    tool_schema,
-    write_call,
-    write_json,
-)
-from minifc.text.tokenizer import BOS, END_OF_TURN, EOS, START_OF_TURN, Tokenizer
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-Format = Literal["course", "gemma"]
-Message = Mapping[str, Any]
+from minifc.errors import TemplateError
+from minifc.text.calls import TAGS, THINK, tool_schema
+from minifc.text.dialects import chat_template
+from minifc.text.messages import Message, normal_messages
+from minifc.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
-# Every role a data set or an API uses, and whose turn it is.
-SPEAKERS = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "model",
-    "model": "model",
-    "gpt": "model",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-}
-ROLE_NAMES: dict[str, dict[str, str]] = {
-    "course": {"user": "human", "model": "model", "tool": "tool"},
-    "gemma": {"user": "user", "model": "model", "tool": "user"},
-}
-TURN_ENDS: dict[str, tuple[str, ...]] = {"course": (END_OF_TURN, EOS), "gemma": (END_OF_TURN,)}
-# The sentence that the course puts between system message and question (COURSE.md).
-COURSE_THINK = (
-    "Also, before making a call to a function take the time to plan the function to take. "
-    "Make that thinking process between <think>{your thoughts}</think>\n\n"
-)
-TOOLS_INTRODUCTION = "Call a tool when one fits the request. The tools are:\n"
-_CALL_FIELDS = {"id", "type", "index", "function"}
-FIELDS = {"role", "content", "thinking", "reasoning_content", "tool_calls", "tool_call_id", "name"}
+Format = str  # one of dialects.FORMATS
+_PRIVATE = [range(start, start + 0x400) for start in range(0x10F400, 0x100000, -0x400)]  # for private use, in blocks
+_LEARN, _END_LEARN, _FIRST = 0, 1, 2  # places in a block: where learning begins and ends, and the first token
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a rendered conversation: some text, or one control token, and whether it is learned from."""
+
+    text: str
+    control: bool
+    learned: bool
 
 
 @dataclass(frozen=True)
@@ -79,46 +57,6 @@ class Rendered:
     text: str
 
 
-@dataclass
-class _Writer:
-    """Collects pieces; neighbours of one kind are encoded together, as one tokenizer call would."""
-
-    tokenizer: Tokenizer
-    ids: list[int] = field(default_factory=list)
-    mask: list[bool] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    pending: str = ""
-    supervised: bool = False
-
-    def supervise(self, supervised: bool) -> None:
-        self.flush()
-        self.supervised = supervised
-
-    def data(self, text: str) -> None:
-        self.pending += text
-        self.text.append(text)
-
-    def control(self, name: str) -> None:
-        """A control token, or its spelling where the tokenizer has no such token."""
-        if name not in self.tokenizer.control:
-            return self.data(name)
-        self.flush()
-        self.text.append(name)
-        self._append([self.tokenizer.control[name]])
-
-    def flush(self) -> None:
-        self._append(self.tokenizer.encode(self.pending))
-        self.pending = ""
-
-    def _append(self, ids: list[int]) -> None:
-        self.ids += ids
-        self.mask += [self.supervised] * len(ids)
-
-
-# A turn's content as pieces: (text, is it a tag that we put there?)
-_Pieces = list[tuple[str, bool]]
-
-
 def render(
     messages: Sequence[Message],
     tokenizer: Tokenizer,
@@ -128,41 +66,92 @@ def render(
     verbatim: bool = False,
     think: bool = False,
 ) -> Rendered:
-    """Messages to ids and loss mask: exactly one `<bos>`, every model turn supervised up to its end.
+    """Messages to ids and loss mask.
 
     messages: {"role", "content"} and, in a model's turn, "thinking" (str) and "tool_calls"
         (OpenAI's form or {"name", "arguments"}). A tool's content may be any JSON value. Results that name their
         call, by "tool_call_id", are put in the order of the calls; "name" says what stands in the call already.
     tools: JSON schemas, {"name", "description", "parameters"} or wrapped as OpenAI does.
+    format: gemma, course, or own: the chat template in the tokenizer's folder.
     add_generation_prompt: end with the opening of a model turn; with `think`, also with `<think>`.
 
-    Raises TemplateError naming the message for an unknown role, an unknown field, a system message that is not
-    first, or a result of no call, CallError for a malformed tool. Nothing else is ever dropped silently.
+    Raises TemplateError naming the message for what the template refuses: an unknown role, an unknown field, a
+    system message that is not first, a result of no call; CallError for a malformed tool. Nothing is dropped.
     """
-    if format not in ROLE_NAMES:
-        raise TemplateError(f"format {format!r} is not one of {', '.join(ROLE_NAMES)}")
-    schemas = [tool_schema(tool) for tool in tools or []]
-    turns = _turns(messages, schemas, format, (*TAGS, *tokenizer.added) if verbatim else None)
+    return encode(pieces(messages, tokenizer, tools, format, add_generation_prompt, verbatim, think), tokenizer)
 
-    out = _Writer(tokenizer)
-    out.control(BOS)
-    for role, pieces in turns:
-        out.control(START_OF_TURN)
-        out.data(role + "\n")
-        out.supervise(role == "model")
-        for text, tag in pieces:
-            out.control(text) if tag else out.data(text)
-        for end in TURN_ENDS[format]:
-            out.control(end)
-        out.supervise(False)
-        out.data("\n")
-    if add_generation_prompt:
-        out.control(START_OF_TURN)
-        out.data("model\n")
-        if think:
-            out.control(THINK)
-    out.flush()
-    return Rendered(out.ids, out.mask, "".join(out.text))
+
+def pieces(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    format: Format = "course",
+    add_generation_prompt: bool = False,
+    verbatim: bool = False,
+    think: bool = False,
+    tags: Sequence[str] = (),
+) -> list[Piece]:
+    """The rendered conversation before it is encoded; arguments and errors as `render` has them.
+
+    Tags of calls are control tokens here whether the tokenizer has them or not: which of them a data set uses
+    decides which of them become tokens. tags: further tags that count in verbatim text.
+    """
+    source = chat_template(format, tokenizer)
+    schemas = [tool_schema(tool) for tool in tools or []]
+    normal = normal_messages(messages)
+    control = tuple(dict.fromkeys((*TAGS, *tokenizer.control)))
+    named = [name for name in control if name in source]
+    counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags))) if verbatim else ()
+    names = tuple(dict.fromkeys((BOS, EOS, *named, *counted)))
+    block = _unused_block(normal, schemas)
+    marks = dict(zip(names, map(chr, block[_FIRST:]), strict=False))
+    if verbatim:
+        normal = [_with_marks(message, counted, marks) for message in normal]
+    normal = [_with_both_names_of_thoughts(message) for message in normal]
+    variables = {
+        "bos_token": marks[BOS], "eos_token": marks[EOS], "pad_token": PAD, "unk_token": UNK,
+        "tools": schemas or None, "add_generation_prompt": add_generation_prompt, "verbatim": verbatim,
+    }  # fmt: skip
+    template = _compiled(source, names, block.start)
+    try:
+        written = template.render(messages=normal, **variables)
+        if not has_generation(source) and not add_generation_prompt:
+            written = _with_learning(template, written, normal, variables, block)
+    except jinja2.TemplateError as error:
+        raise TemplateError(error.message or str(error)) from None
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError, OverflowError) as error:
+        raise TemplateError(f"the chat template fails on these messages: {error}") from None
+    found = _split(written, marks, block)
+    if add_generation_prompt and think:
+        found.append(Piece(THINK, True, False))
+    return found
+
+
+def encode(found: Sequence[Piece], tokenizer: Tokenizer) -> Rendered:
+    """Pieces to ids. A control token that the tokenizer does not have is text; neighbouring text is encoded as one."""
+    ids: list[int] = []
+    mask: list[bool] = []
+    pending, learned = "", False
+
+    def flush() -> None:
+        nonlocal pending
+        new = tokenizer.encode(pending)
+        ids.extend(new)
+        mask.extend([learned] * len(new))
+        pending = ""
+
+    for piece in found:
+        if piece.learned != learned:
+            flush()
+            learned = piece.learned
+        if piece.control and piece.text in tokenizer.control:
+            flush()
+            ids.append(tokenizer.control[piece.text])
+            mask.append(learned)
+        else:
+            pending += piece.text
+    flush()
+    return Rendered(ids, mask, "".join(piece.text for piece in found))
 
 
 def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -170,183 +159,120 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return (tokenizer.eos_id, tokenizer.end_of_turn_id)
 
 
-def used_tags(
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] = (),
-    format: Format = "course",
-    verbatim: bool = False,
-    tags: Sequence[str] = TAGS,
-) -> Counter[str]:
-    """The tags that rendering these messages puts in, each with its number."""
-    turns = _turns(messages, [tool_schema(tool) for tool in tools], format, tags if verbatim else None)
-    return Counter(text for _, pieces in turns for text, tag in pieces if tag)
+def has_generation(source: str) -> bool:
+    """Whether a template marks what a model learns from."""
+    return re.search(r"\{%-?\s*generation\s*-?%\}", source) is not None
 
 
-def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
-    """Tags in verbatim text that are not ours: pairs of some, such as <tool_reponse>, and closings like </thnik> in
-    which one of ours is misspelled."""
-    text = "\n".join(str(message.get("content")) for message in messages)
-    closing = Counter(tag for tag in re.findall(r"</[\w-]+>", text) if tag not in TAGS)
-    return Counter(
-        {
-            opened if opened in text else tag: count
-            for tag, count in closing.items()
-            if (opened := tag.replace("/", "")) in text or difflib.get_close_matches(tag.lower(), TAGS, 1, 0.75)
-        }
+# --- running a template --------------------------------------------------------------------------------------------
+
+
+class _Generation(Extension):
+    """`{% generation %}`, transformers' mark around what the model writes: here two private characters around it."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja2 wants it)
+    learn = end_learn = ""
+
+    def parse(self, parser: Any) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_between_marks"), [], [], body).set_lineno(line)
+
+    def _between_marks(self, caller: Any) -> str:
+        block: Any = self.environment.globals["private_block"]
+        return f"{chr(block + _LEARN)}{caller()}{chr(block + _END_LEARN)}"
+
+
+def _fail(message: object) -> None:
+    raise jinja2.TemplateError(str(message))
+
+
+def _to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """As transformers has this filter, but for NaN, which is not JSON."""
+    options: dict[str, Any] = {"indent": indent, "separators": separators, "sort_keys": sort_keys}
+    return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, **options)
+
+
+@lru_cache(64)
+def _compiled(source: str, names: tuple[str, ...], block: int) -> jinja2.Template:
+    """The template, with a private character of the block in place of each of its control tokens."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {
+        "raise_exception": _fail,
+        "strftime_now": lambda format: datetime.now().strftime(format),
+        "private_block": block,
+    }
+    marks = {name: chr(block + _FIRST + number) for number, name in enumerate(names)}
+    try:
+        return environment.from_string(_spellings(names).sub(lambda match: marks[match.group()], source))
+    except jinja2.TemplateError as error:
+        raise TemplateError(f"the chat template cannot be read: {error}") from None
 
 
-def spelled_tags(messages: Sequence[Message]) -> Counter[str]:
-    """Our tags in what the model says in structured messages, where any text is data: they stay text."""
-    said = [str(m.get("content") or "") for m in messages if SPEAKERS.get(str(m.get("role"))) == "model"]
-    return Counter({tag: count for tag in TAGS if (count := sum(text.count(tag) for text in said))})
+@lru_cache(64)
+def _spellings(names: tuple[str, ...]) -> "re.Pattern[str]":
+    """Matches any of these names; of two that begin alike, the longer one."""
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
 
 
-def message_calls(message: Message) -> list[Call]:
-    """The structured calls of a model's message, from OpenAI's form or {"name", "arguments"}."""
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
-        raise TemplateError("tool_calls is not a list of objects")
-    inner = [call.get("function", call) for call in calls]
-    if not all(isinstance(call, Mapping) for call in inner):
-        raise TemplateError("a call's function is not an object")
-    for call in calls:
-        if "function" in call and (unknown := sorted(set(_given(call)) - _CALL_FIELDS)):
-            raise TemplateError(f"a call has a field {unknown[0]!r}; known are {', '.join(sorted(_CALL_FIELDS))}")
-    return [read_call(write_json(_given(call))) for call in inner]
+def _unused_block(*values: Any) -> range:
+    """A block of private characters of which no string in the values has one."""
+    text = json.dumps(values, ensure_ascii=False, default=str, skipkeys=True)
+    return next(block for block in _PRIVATE if not re.search(f"[{chr(block.start)}-{chr(block.stop - 1)}]", text))
 
 
-def _given(call: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that have a value: in a table, as parquet is one, a row has every field of every other."""
-    return {name: value for name, value in call.items() if value is not None}
+def _with_marks(message: dict[str, Any], tags: tuple[str, ...], marks: Mapping[str, str]) -> dict[str, Any]:
+    """A verbatim message with its tags as private characters."""
+    content = message.get("content")
+    if not isinstance(content, str):
+        return message
+    return message | {"content": _spellings(tags).sub(lambda match: marks[match.group()], content)}
 
 
-def _turns(
-    messages: Sequence[Message], tools: list[dict[str, Any]], format: Format, verbatim: Sequence[str] | None
-) -> list[tuple[str, _Pieces]]:
-    """(role name, content) of each turn, the system message merged into the first.
+def _with_both_names_of_thoughts(message: dict[str, Any]) -> dict[str, Any]:
+    """As transformers passes messages to a template: some read `thinking`, others `reasoning_content`."""
+    names = ("reasoning_content", "thinking", "reasoning")
+    thoughts = next((message[name] for name in names if message.get(name) is not None), None)
+    return message if thoughts is None else {"thinking": thoughts} | message | {"reasoning_content": thoughts}
 
-    verbatim: the tags that count in the messages' text; None if the messages are structured.
+
+def _split(written: str, marks: Mapping[str, str], block: range) -> list[Piece]:
+    """What a template wrote, as pieces."""
+    names = {mark: name for name, mark in marks.items()}
+    found: list[Piece] = []
+    learned = False
+    for part in re.split(f"([{chr(block.start)}-{chr(block.stop - 1)}])", written):
+        if part in (chr(block[_LEARN]), chr(block[_END_LEARN])):
+            learned = part == chr(block[_LEARN])
+        elif part:
+            found.append(Piece(names.get(part, part), part in names, learned))
+    return found
+
+
+def _with_learning(
+    template: jinja2.Template, written: str, messages: list[dict[str, Any]], variables: dict[str, Any], block: range
+) -> str:
+    """What a template without generation blocks wrote, with each assistant's turn marked as learned from.
+
+    A turn is what the conversation up to it has more than the prompt that asks for it. Raises TemplateError where the
+    two do not begin alike, since then nothing says which part is the model's.
     """
-    turns: list[tuple[str, _Pieces]] = []
-    system: _Pieces | None = _tools_pieces(tools) if tools else None
-    previous = ""
-    for number, message in enumerate(messages if verbatim is not None else _in_order_of_calls(messages)):
-        where = f"message {number}"
-        role = message.get("role")
-        if not isinstance(role, str) or role not in SPEAKERS:
-            raise TemplateError(f"{where}: unknown role {role!r}; known are {', '.join(SPEAKERS)}")
-        if unknown := sorted(set(message) - FIELDS):
-            raise TemplateError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(sorted(FIELDS))}")
-        speaker = SPEAKERS[role]
-        try:
-            pieces = _content(message, speaker, tools, verbatim)
-        except (CallError, TemplateError) as error:
-            raise TemplateError(f"{where} ({role}): {error}") from None
-        if speaker == "system":
-            if number:
-                raise TemplateError(f"{where}: a system message can only come first")
-            system = [*pieces, ("\n\n", False), *system] if system else pieces
-        elif system is not None:
-            if speaker != "user":
-                raise TemplateError(f"{where}: after a system message or tools the user speaks, not {role!r}")
-            between = _tagged(COURSE_THINK, TAGS) if format == "course" else [("\n\n", False)]
-            turns.append((ROLE_NAMES[format][speaker], _strip([*system, *between, *pieces])))
-            system = None
-        elif speaker == "tool" and previous == "tool" and ROLE_NAMES[format]["tool"] != "tool":
-            # Results of several calls in one turn: the model knows user and model turns that alternate.
-            turns[-1] = (turns[-1][0], [*turns[-1][1], ("\n", False), *_strip(pieces)])
-        else:
-            turns.append((ROLE_NAMES[format][speaker], _strip(pieces)))
-        previous = speaker
-    if system is not None:
-        raise TemplateError("no user message to put the system message and the tools into")
-    return turns
-
-
-def _in_order_of_calls(messages: Sequence[Message]) -> list[Message]:
-    """The messages, with the results that follow a model's turn in the order of its calls.
-
-    Raises TemplateError for a result that names no call of that turn, or one that has its result already.
-    """
-    ordered: list[Message] = []
-    results: dict[int, Message] = {}  # of the last turn's calls, by the number of the call
-    calls: list[str] = []
-    for number, message in enumerate(messages):
-        id_ = message.get("tool_call_id")
-        if SPEAKERS.get(str(message.get("role"))) != "tool" or id_ is None or not calls:
-            ordered += [results[call] for call in sorted(results)]
-            results = {}
-            given = message.get("tool_calls")
-            given = given if isinstance(given, Sequence) else []
-            calls = [call["id"] for call in given if isinstance(call, Mapping) and isinstance(call.get("id"), str)]
-            calls = calls if len(set(calls)) == len(given) else []  # without ids of their own they go by their order
-            ordered.append(message)
-        elif id_ not in calls or calls.index(id_) in results:
-            which = "a call that has its result already" if id_ in calls else "no call of the turn before it"
-            raise TemplateError(f"message {number}: tool_call_id {id_!r} is of {which}; those calls are {calls}")
-        else:
-            results[calls.index(id_)] = message
-    return ordered + [results[call] for call in sorted(results)]
-
-
-def _content(message: Message, speaker: str, tools: list[dict[str, Any]], verbatim: Sequence[str] | None) -> _Pieces:
-    content, thinking = message.get("content"), message.get("thinking") or message.get("reasoning_content")
-    calls = message_calls(message)
-    if (thinking or calls) and (speaker != "model" or verbatim is not None):
-        raise TemplateError("only a model's turn thinks and calls, and not where its text holds the tags itself")
-    if thinking is not None and not isinstance(thinking, str):
-        raise TemplateError(f"thinking is a {type(thinking).__name__}, not a string")
-    if isinstance(content, list) and content and all(map(_is_text_part, content)):  # as OpenAI's API has it
-        content = "".join(part["text"] for part in content)
-    if speaker == "tool" and verbatim is None:
-        text = content if isinstance(content, str) else write_json(content)
-        return [(TOOL_RESPONSE, True), (f"\n{text.strip()}\n", False), (END_TOOL_RESPONSE, True)]
-    if not isinstance(content, str) and not (content is None and (thinking or calls)):
-        verbatim_too = "" if verbatim is None else "; verbatim data holds strings"
-        raise TemplateError(f"content is a {type(content).__name__}, not a string{verbatim_too}")
-    if verbatim is not None:
-        return _tagged(content or "", verbatim)
-    pieces: _Pieces = []
-    if thinking:
-        pieces += [(THINK, True), (thinking.strip(), False), (END_THINK, True)]
-    if content and content.strip():
-        pieces.append((content.strip() if speaker == "model" else content, False))
-    schemas = {tool["name"]: tool for tool in tools}
-    for number, call in enumerate(calls):
-        if number or (content and content.strip()):
-            pieces.append(("\n", False))
-        written = write_call(call, schemas.get(call.name))
-        pieces += [(TOOL_CALL, True), (f"\n{written}\n", False), (END_TOOL_CALL, True)]
-    return pieces
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def _tools_pieces(tools: list[dict[str, Any]]) -> _Pieces:
-    listed = "\n".join(write_json(tool) for tool in tools)
-    return [(TOOLS_INTRODUCTION, False), (TOOLS, True), (f"\n{listed}\n", False), (END_TOOLS, True)]
-
-
-def _tagged(text: str, tags: Sequence[str]) -> _Pieces:
-    """Text whose tags count, because we or a trusted data set wrote them."""
-    parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text)
-    return [(part, part in tags) for part in parts if part]
-
-
-def _strip(pieces: _Pieces) -> _Pieces:
-    """Strip the whole content, as the notebook's template does, not each piece of it."""
-    pieces = [piece for piece in pieces if piece[0]]
-    while pieces and not pieces[0][1]:
-        pieces[0] = (pieces[0][0].lstrip(), False)
-        if pieces[0][0]:
-            break
-        del pieces[0]
-    while pieces and not pieces[-1][1]:
-        pieces[-1] = (pieces[-1][0].rstrip(), False)
-        if pieces[-1][0]:
-            break
-        del pieces[-1]
-    return pieces
+    for number in reversed(range(len(messages))):
+        if messages[number]["role"] != "assistant":
+            continue
+        before, up_to = messages[:number], messages[: number + 1]
+        prompt = template.render(messages=before, **variables | {"add_generation_prompt": True})
+        whole = template.render(messages=up_to, **variables)
+        if not whole.startswith(prompt) or not written.startswith(whole):
+            raise TemplateError(
+                f"message {number} (assistant): the chat template has no {{% generation %}} block, and writes what "
+                "comes before this turn otherwise once the turn is there; so nothing says what to learn from"
+            )
+        end = len(whole.rstrip("\n"))
+        written = f"{prompt}{chr(block[_LEARN])}{written[len(prompt) : end]}{chr(block[_END_LEARN])}{written[end:]}"
+    return written

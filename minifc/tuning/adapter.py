@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from minifc.errors import CheckpointError, OptionError, TokenizerError
 from minifc.files import read_json, read_tensors, whole_folder
+from minifc.gemma.checkpoint import first_not_finite
 from minifc.gemma.model import Gemma, Vocabulary
 from minifc.hub import split_revision
-from minifc.text.template import ROLE_NAMES, Format, stop_ids
+from minifc.text.dialects import FORMATS
+from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
 from minifc.tuning.lora import EMBEDDING, HEAD, Lora, fold_lora, freeze, inject, lora_layers, matches, plain_vocabulary
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
@@ -47,7 +49,7 @@ _HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatr
 
 
 def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
-    """What an adapter consists of, under PEFT's names, fp32."""
+    """An adapter's tensors, fp32, by PEFT's names."""
     tensors = {}
     for name, layer in lora_layers(model):
         for matrix, parameter in layer.matrices().items():
@@ -62,9 +64,10 @@ def save_adapter(
 ) -> int:
     """Write the adapter and its tokenizer, whole or not at all.
 
-    base: the model it belongs to, a folder, or a repository of the hub as name or name@revision.
-    format: of the turns it was trained on.
-    Returns the size of the weights in bytes. Raises OptionError if there is nothing to save.
+    base: the model that the adapter belongs to, a folder, or a repository of the hub as name or name@revision.
+    format: of the turns that the adapter was trained on.
+    Returns the size of the weights in bytes. Raises OptionError if there is nothing to save, and CheckpointError,
+    naming the parameter, if a number is not finite.
     """
     layers = dict(lora_layers(model))
     if not layers:
@@ -95,6 +98,10 @@ def save_adapter(
     if (new := extended(model)) is not None:
         config["trainable_token_indices"] = {"embed_tokens": list(new.ids)}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(model).items()}
+    if broken := first_not_finite(tensors):
+        raise CheckpointError(
+            f"{folder}: not saved, as {broken} holds a number that is not finite; train with a lower learning rate"
+        )
     with whole_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         record = {"format": format, "base": base_digest(model)}
@@ -105,10 +112,10 @@ def save_adapter(
 
 
 def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Put a saved adapter onto its base model and teach the tokenizer its tokens. Nothing needs resizing first.
+    """Put a saved adapter onto its base model, on the model's device, and register its tokens with the tokenizer.
 
     Raises CheckpointError for a folder that is incomplete or does not fit the model; the model is then untouched.
-    Where it fits but was trained on other weights, one line on standard error says so.
+    A warning on standard error says if the adapter was trained on other weights.
     """
     folder = Path(folder)
     config, record = _read_config(adapter_file(folder, CONFIG)), _read_record(folder)
@@ -142,7 +149,7 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
 
 
 def merge(model: Gemma) -> None:
-    """Fold LoRA and the new rows into ordinary weights: the same function, no extra cost, ready for `save_model`."""
+    """Fold LoRA and the new rows into ordinary weights: the same function at no extra cost, ready for `save_model`."""
     fold_lora(model)
     fold_vocabulary(model)
     model.config = replace(model.config, vocab_size=model.model.embed_tokens.size)
@@ -178,7 +185,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """What minifc wrote beside PEFT's files; PEFT's own adapters have no such file."""
     path = folder / RECORD
     record = read_json(path, CheckpointError) if path.is_file() else {}
-    if not isinstance(record, dict) or record.get("format") not in (None, *ROLE_NAMES):
+    if not isinstance(record, dict) or record.get("format") not in (None, *FORMATS):
         raise CheckpointError(f"{path}: not what minifc wrote there; delete it to go on without it")
     return record
 
@@ -256,7 +263,7 @@ def _new_rows(
     old = vocabulary.weight.data
     if not all(torch.equal(table, other) for other in tables.values()):
         raise CheckpointError(f"{folder}: {' and '.join(tables)} differ, though the base model ties them")
-    if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old.dtype), old):
+    if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old), old):
         raise CheckpointError(f"{folder}: {name} is a table that is not the base model's; minifc does not train one")
     if len(table) == len(old):
         return ids, None
@@ -317,9 +324,8 @@ def _check(
     for target in targets if isinstance(targets, list) else []:
         if not any(matches(target, name) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{folder}: {name} holds a number that is not finite; it cannot be used")
+    if broken := first_not_finite(tensors | ({} if rows is None else {_ROWS: rows})):
+        raise CheckpointError(f"{folder}: {broken} holds a number that is not finite; the adapter cannot be used")
     return layers
 
 

@@ -11,22 +11,26 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
 
 from minifc.cli import option, require
 from minifc.data import Batch, Example, pack
 from minifc.errors import CheckpointError, TrainingError
 from minifc.files import read_json, read_tensors, whole_folder
+from minifc.gemma.checkpoint import first_not_finite
 from minifc.gemma.model import Gemma
+from minifc.terminal import progress as progress_bar
 from minifc.tuning.loss import batch_loss
 
 
@@ -54,10 +58,11 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "rows", "length", "look_ahead", "accumulation"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
-        for name in ("max_steps", "eval_every", "save_every", "weight_decay"):
+        for name in ("max_steps", "eval_every", "save_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "must be 0 or more, and finite")
         for name in ("learning_rate", "max_grad_norm"):
-            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "must be above 0")
+            require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "must be above 0, and finite")
         require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "must be between 0 and 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, and less than 2^63")
 
@@ -78,81 +83,156 @@ def train(
     """Train what requires gradients. `log` gets a record per step and per evaluation.
 
     checkpoints: a folder to save states into every `save_every` steps and to go on from.
-    Raises TrainingError if there is nothing to train, and at a loss that is not finite.
+    progress: whether to show a progress bar.
+    Raises TrainingError if there is nothing to train, and at a loss, a gradient or a weight that is not finite.
     """
     if not examples:
         raise TrainingError("no examples to train on")
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not trainable:
-        raise TrainingError("no parameter requires gradients; call minifc.add_lora first")
+    trainer = _Trainer(model, config, make_optimizers or adamw)
     steps = count_steps(examples, config)
-    optimizers = (make_optimizers or adamw)(trainable, config)
-    device = next(model.parameters()).device
-    # fp16 has no room for small gradients: they are scaled up before, and down after.
-    half = any(p.dtype == torch.float16 for p in model.parameters())
-    scaler = torch.amp.GradScaler(device.type, enabled=half)
-    if config.gradient_checkpointing:
-        recompute(model)
-    hidden = model.hidden
-    if config.compile:
-        hidden = torch.compile(hidden, dynamic=False)
+    latest = latest_checkpoint(checkpoints) if checkpoints is not None else None
+    first, tokens_before = trainer.restore(latest) if latest else (0, 0)  # a resumed run walks past what it has learned
+    tokens, started = tokens_before, time.perf_counter()
+    recomputing = recompute(model) if config.gradient_checkpointing else nullcontext()
+    with recomputing, progress_bar(steps, None, "step", first, progress) as bar:
+        model.train()
+        for step, batches in islice(enumerate(_steps(examples, config), 1), first, steps):
+            rate = config.learning_rate * schedule(step - 1, steps, config.warmup_ratio)
+            trainer.set_learning_rate(rate)
+            loss = trainer.forward_backward(step, batches)
+            gradients = trainer.clip_gradients(step)
+            trainer.update()
 
-    first = tokens_before = 0
-    if checkpoints is not None and (latest := latest_checkpoint(checkpoints)):
-        first, tokens_before = _restore(latest, trainable, optimizers, scaler, config)
-    bar = tqdm(total=steps, initial=first, unit="step", disable=not progress, dynamic_ncols=True)
-    model.train()
-    started = time.perf_counter()
-    tokens_seen = tokens_before
-    for step, batches in enumerate(_steps(examples, config)):
-        if step >= steps:
-            break
-        if step < first:
-            continue  # a resumed run walks past what it has learned
-        rate = config.learning_rate * schedule(step, steps, config.warmup_ratio)
-        for optimizer in optimizers:
+            tokens += sum(int((batch.documents >= 0).sum()) for batch in batches)
+            speed = (tokens - tokens_before) / (time.perf_counter() - started)
+            record = {"step": step, "loss": loss, "learning_rate": rate} | gradients
+            record["supervised"] = sum(batch.supervised for batch in batches)
+            log(record | {"tokens": tokens, "tokens_per_second": round(speed, 1)})
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
+            bar.update()
+            if evaluation and (step == steps or _due(step, config.eval_every)):
+                log({"step": step, "eval_loss": evaluate_loss(model, evaluation, config)})
+            if checkpoints is not None and step < steps and _due(step, config.save_every):
+                trainer.save(checkpoints, step, tokens)
+    model.eval()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+class _Trainer:
+    """What changes from step to step: the trained parameters, their optimisers and the scale of fp16's gradients."""
+
+    def __init__(self, model: Gemma, config: LoopConfig, make_optimizers: "MakeOptimizers") -> None:
+        self.model, self.config = model, config
+        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.trainable:
+            raise TrainingError("no parameter requires gradients; call minifc.add_lora first")
+        self.optimizers = make_optimizers(self.trainable, config)
+        self.device = next(model.parameters()).device
+        # fp16 has no room for small gradients: they are scaled up before, and down after.
+        self.half = any(p.dtype == torch.float16 for p in model.parameters())
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
+        self.hidden = torch.compile(model.hidden, dynamic=False) if config.compile else model.hidden
+
+    def set_learning_rate(self, rate: float) -> None:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
+
+    def forward_backward(self, step: int, batches: Sequence[Batch]) -> float:
+        """Add up the gradients of the mean loss over all supervised tokens of a step; that loss."""
         supervised = sum(batch.supervised for batch in batches)
         loss = 0.0
         for batch in batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
-                part = batch_loss(model, batch.to(device), hidden) / supervised
-            scaler.scale(part).backward()
+            with torch.autocast(self.device.type, torch.bfloat16) if self.config.autocast else nullcontext():
+                part = batch_loss(self.model, batch.to(self.device), self.hidden) / supervised
+            self.scaler.scale(part).backward()
             loss += part.item()
         if not math.isfinite(loss):
-            raise TrainingError(f"step {step + 1}: the loss is {loss}; try a lower learning rate, or --dtype float32")
-        for optimizer in optimizers:
-            scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(list(trainable.values()), config.max_grad_norm)
-        if not half and not math.isfinite(norm):  # in fp16 the scaler skips such a step and scales less
-            advice = ", or without torch.compile: weights/README.md says when g++ fails it" if config.compile else ""
-            raise TrainingError(f"step {step + 1}: the gradient is {float(norm)}; try a lower learning rate{advice}")
-        rows = [
-            p.grad.norm(dim=1).tolist()
-            for name, p in trainable.items()
-            if name.endswith(".rows") and p.grad is not None
-        ]
-        for optimizer in optimizers:
-            scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-        scaler.update()
+            raise TrainingError(f"step {step}: the loss is {loss}; try a lower learning rate, or --dtype float32")
+        return loss
 
-        tokens_seen += sum(int((batch.documents >= 0).sum()) for batch in batches)
-        speed = (tokens_seen - tokens_before) / (time.perf_counter() - started)
-        record: dict[str, Any] = {"step": step + 1, "loss": loss, "learning_rate": rate}
-        if math.isfinite(norm):  # else the step was skipped
-            record |= {"gradient_norm": float(norm)} | ({"row_gradients": rows[0]} if rows else {})
-        log(record | {"supervised": supervised, "tokens": tokens_seen, "tokens_per_second": round(speed, 1)})
-        bar.update()
-        bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
-        done = step + 1 == steps
-        if evaluation and (done or (config.eval_every and (step + 1) % config.eval_every == 0)):
-            log({"step": step + 1, "eval_loss": evaluate_loss(model, evaluation, config)})
-        if checkpoints is not None and not done and config.save_every and (step + 1) % config.save_every == 0:
-            _save(checkpoints, step + 1, tokens_seen, trainable, optimizers, scaler, config)
-    bar.close()
-    model.eval()
+    def clip_gradients(self, step: int) -> dict[str, Any]:
+        """Shorten the gradient to `max_grad_norm`. For the record: its norm before, and that of each new token's row.
+
+        In fp16 a gradient may overflow: then nothing is recorded, and the scaler will skip the step and scale less.
+        """
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = float(nn.utils.clip_grad_norm_(list(self.trainable.values()), self.config.max_grad_norm))
+        if not math.isfinite(norm):
+            if self.half:
+                return {}
+            compiled = ", or without torch.compile: weights/README.md says when g++ fails it"
+            advice = f"try a lower learning rate{compiled if self.config.compile else ''}"
+            raise TrainingError(f"step {step}: the gradient is {norm}; {advice}")
+        rows = [p.grad for name, p in self.trainable.items() if name.endswith(".rows") and p.grad is not None]
+        return {"gradient_norm": norm} | ({"row_gradients": rows[0].norm(dim=1).tolist()} if rows else {})
+
+    def update(self) -> None:
+        """Take the optimisers' step, and forget its gradients."""
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+
+    def save(self, folder: Path, step: int, tokens: int) -> None:
+        """One folder per state, whole or not at all; the one before it is deleted afterwards."""
+        tensors: dict[str, Tensor] = {f"parameter.{name}": p.detach().cpu() for name, p in self.trainable.items()}
+        states = {parameter: state for optimizer in self.optimizers for parameter, state in optimizer.state.items()}
+        for name, parameter in self.trainable.items():
+            for key, value in states.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value).cpu().clone()
+        if broken := first_not_finite(tensors):
+            raise TrainingError(
+                f"step {step}: {broken} holds a number that is not finite; not saved, try a lower learning rate"
+            )
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        before = latest_checkpoint(folder)
+        state = {"step": step, "tokens": tokens, "config": _comparable(self.config)}
+        state["scaler"] = self.scaler.state_dict()
+        with whole_folder(folder / f"step-{step:06}") as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
+            (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        if before is not None:
+            shutil.rmtree(before)
+
+    def restore(self, folder: Path) -> tuple[int, int]:
+        """Put everything back where it was; the steps and the tokens that were taken before."""
+        state = read_json(folder / "state.json", CheckpointError)
+        if not isinstance(state, dict) or {"step", "tokens", "config", "scaler"} - set(state):
+            raise CheckpointError(f"{folder / 'state.json'}: not a state that minifc saved; begin the run again")
+        before, now = state["config"], _comparable(self.config)
+        if changed := [name for name in now if now[name] != before.get(name)]:
+            name = changed[0]
+            raise CheckpointError(
+                f"{folder}: made with {name}={before.get(name)!r}, not {now[name]!r}; resume with the same options"
+            )
+        tensors = read_tensors(folder / "state.safetensors", f"delete {folder}, and the run begins again")
+        for name, parameter in self.trainable.items():
+            saved = tensors.get(f"parameter.{name}")
+            if saved is None or saved.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{folder}: holds no {name} of shape {list(parameter.shape)}; it is of another run"
+                )
+        optimizer_of = {p: o for o in self.optimizers for group in o.param_groups for p in group["params"]}
+        for name, parameter in self.trainable.items():
+            parameter.data.copy_(tensors[f"parameter.{name}"])
+            prefix = f"optimizer.{name}."
+            optimizer_of[parameter].state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device) if value.ndim else value
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(tensors["rng.cpu"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        return int(state["step"]), int(state["tokens"])
 
 
 Optimizers = list[torch.optim.Optimizer]
@@ -190,10 +270,17 @@ def schedule(step: int, steps: int, warmup_ratio: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def recompute(model: Gemma) -> None:
-    """Gradient checkpointing (arXiv:1604.06174): keep a block's input only, and run it again on the way back."""
+@contextmanager
+def recompute(model: Gemma) -> Iterator[None]:
+    """Gradient checkpointing (arXiv:1604.06174) while the context lasts: keep only a block's input, and run the block
+    again on the way back."""
     for block in model.model.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, MethodType(type(block).forward, block), use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in model.model.layers:
+            vars(block).pop("forward", None)  # and the class's own is in use again
 
 
 def count_steps(examples: Sequence[Example], config: LoopConfig) -> int:
@@ -231,76 +318,6 @@ def latest_step(folder: Path) -> int:
     """The step that a resumed run goes on from; 0 if there is no state."""
     latest = latest_checkpoint(folder)
     return int(latest.name.removeprefix("step-")) if latest else 0
-
-
-def _save(
-    folder: Path,
-    step: int,
-    tokens: int,
-    trainable: dict[str, nn.Parameter],
-    optimizers: Optimizers,
-    scaler: torch.amp.GradScaler,
-    config: LoopConfig,
-) -> None:
-    """One folder per state, whole or not at all; the one before it is deleted afterwards."""
-    tensors: dict[str, Tensor] = {f"parameter.{name}": p.detach().cpu() for name, p in trainable.items()}
-    states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
-    for name, parameter in trainable.items():
-        for key, value in states.get(parameter, {}).items():
-            tensors[f"optimizer.{name}.{key}"] = torch.as_tensor(value).cpu().clone()
-    tensors["rng.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    before = latest_checkpoint(folder)
-    with whole_folder(folder / f"step-{step:06}") as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "state.safetensors")
-        (temporary / "state.json").write_text(
-            json.dumps(
-                {"step": step, "tokens": tokens, "config": _comparable(config), "scaler": scaler.state_dict()},
-                indent=1,
-            )
-        )
-    if before is not None:
-        shutil.rmtree(before)
-
-
-def _restore(
-    folder: Path,
-    trainable: dict[str, nn.Parameter],
-    optimizers: Optimizers,
-    scaler: torch.amp.GradScaler,
-    config: LoopConfig,
-) -> tuple[int, int]:
-    """The steps and the tokens that were taken before; everything else is put back where it was."""
-    state = read_json(folder / "state.json", CheckpointError)
-    if not isinstance(state, dict) or {"step", "tokens", "config", "scaler"} - set(state):
-        raise CheckpointError(f"{folder / 'state.json'}: not a state that minifc saved; begin the run again")
-    before, now = state["config"], _comparable(config)
-    if changed := [name for name in now if now[name] != before.get(name)]:
-        name = changed[0]
-        raise CheckpointError(
-            f"{folder}: made with {name}={before.get(name)!r}, not {now[name]!r}; resume with the same options"
-        )
-    tensors = read_tensors(folder / "state.safetensors", f"delete {folder}, and the run begins again")
-    for name, parameter in trainable.items():
-        saved = tensors.get(f"parameter.{name}")
-        if saved is None or saved.shape != parameter.shape:
-            raise CheckpointError(f"{folder}: holds no {name} of shape {list(parameter.shape)}; it is of another run")
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(tensors[f"parameter.{name}"])
-            prefix = f"optimizer.{name}."
-            optimizer = next(o for o in optimizers if any(parameter is p for g in o.param_groups for p in g["params"]))
-            optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device) if value.ndim else value
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
-    scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    return int(state["step"]), int(state["tokens"])
 
 
 def _comparable(config: LoopConfig) -> dict[str, Any]:

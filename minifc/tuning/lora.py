@@ -1,13 +1,12 @@
-"""LoRA (arXiv:2106.09685): learn a small change B A beside each frozen weight W.
+"""LoRA (arXiv:2106.09685): learn a low-rank update, delta W = scaling * B A, of each frozen weight W.
 
     y = W x + scaling * B (A dropout(x)),   A: R x in,   B: out x R
 
-B starts at zero, so training starts from the model as it is. The model knows nothing of this:
-`add_lora` replaces linear layers from outside, whatever they are, as long as they have
-`in_features` and `out_features`.
+B starts at zero, so training starts from the model as it is. The model's code does not mention LoRA:
+`add_lora` replaces linear layers from outside, of any class that has `in_features` and `out_features`.
 
-The vocabulary's table can be changed too, as the course does it: one change for reading ids
-(target `embed_tokens`) and another for writing them (`lm_head`), although both use one table.
+The vocabulary's table can have LoRA too, as in the course: one update for looking up ids (target `embed_tokens`) and
+another for scoring them (`lm_head`), although both use one table.
 """
 
 import math
@@ -25,7 +24,7 @@ from minifc.gemma.model import Vocabulary
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
-VOCABULARY = ("embed_tokens", "lm_head")  # reading a table and writing by it
+VOCABULARY = ("embed_tokens", "lm_head")  # looking up ids, and scoring them
 EMBEDDING, HEAD = "model.embed_tokens", "lm_head"  # their full names; in minifc one module does both
 
 
@@ -41,44 +40,44 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         require(self.r >= 1, "r", self.r, "the rank must be at least 1")
-        require(0 < self.alpha < math.inf, "alpha", self.alpha, "must be above 0, and a number")
+        require(0 < self.alpha < math.inf, "alpha", self.alpha, "must be above 0, and finite")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "must be at least 0 and less than 1")
-        require(bool(self.targets), "targets", "", "needs at least one layer name, such as q_proj")
+        require(bool(self.targets), "targets", self.targets, "needs at least one layer name, such as q_proj")
 
 
 class Lora(nn.Module):
-    """A frozen module and its low-rank change. Parameter names are PEFT's."""
+    """A frozen module, `base`, and its low-rank update. Parameter names are PEFT's."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         super().__init__()
         self.base = base
         self.r, self.alpha, self.dropout, self.rslora = r, alpha, dropout, rslora
-        # alpha / r keeps the size of the change steady as r varies; rsLoRA (arXiv:2312.03732) divides by sqrt(r).
+        # alpha / r keeps the size of the update steady as r varies; rsLoRA (arXiv:2312.03732) divides by sqrt(r).
         self.scaling = alpha / (math.sqrt(r) if rslora else r)
         # fp32 whatever the base: in bf16 most updates of AdamW would be rounded away.
         self.factory_kwargs: dict[str, Any] = {"device": next(base.parameters()).device, "dtype": torch.float32}
 
     def matrices(self) -> dict[str, nn.Parameter]:
-        """A and B by their names."""
+        """LoRA's A and B by their parameter names."""
         return {name: matrix for name, matrix in self.named_parameters() if name.startswith("lora_")}
 
     def reset_parameters(self) -> None:
-        """Draw one of them at random and set the other to zero."""
+        """Draw one of the two matrices at random and set the other to zero."""
         raise NotImplementedError
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Two matrices whose product has the shape of the weight that is changed: scaled, it is the change."""
+        """Two matrices whose product, times `scaling`, is the update, in the shape of the base weight."""
         raise NotImplementedError
 
     @torch.no_grad()
     def merged_into(self, weight: Tensor) -> Tensor:
-        """A new weight with the change in it, computed in fp32: in bf16 small changes would vanish one by one."""
-        left, right = self.factors()
-        return torch.addmm(weight.float(), left, right, alpha=self.scaling).to(weight.dtype)
+        """A new weight, with the update added in fp32: in bf16 small updates would be rounded away."""
+        first, second = self.factors()
+        return torch.addmm(weight.float(), first, second, alpha=self.scaling).to(weight.dtype)
 
 
 class LoraPair(Lora):
-    """A change of something that is multiplied by a weight [out, in]."""
+    """LoRA on a module that multiplies by a weight [out, in]."""
 
     def __init__(
         self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool, in_features: int, out_features: int
@@ -101,13 +100,13 @@ class LoraPair(Lora):
 
 
 class LoraLinear(LoraPair):
-    """A linear layer and its change."""
+    """A linear layer with LoRA."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         in_features, out_features = int(base.in_features), int(base.out_features)  # type: ignore[arg-type]
         super().__init__(base, r, alpha, dropout, rslora, in_features, out_features)
         self.in_features, self.out_features = in_features, out_features
-        self._unmerged: Tensor | None = None  # the base weight while the change is merged into it
+        self._unmerged: Tensor | None = None  # the base weight while the update is merged into it
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
         y: Tensor = self.base(x)
@@ -118,7 +117,7 @@ class LoraLinear(LoraPair):
         return y
 
     def merge(self) -> None:
-        """Add the change to the base weight."""
+        """Add the update to the base weight."""
         self.check_merge()
         assert isinstance(self.base, nn.Linear)
         if self._unmerged is None:
@@ -140,7 +139,7 @@ class LoraLinear(LoraPair):
 
 
 class LoraEmbedding(Lora):
-    """A vocabulary whose ids are read with a change, and written without: table[id] + scaling * B A[:, id]."""
+    """A vocabulary with LoRA on looking up ids, and none on scoring them: table[id] + scaling * B A[:, id]."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         super().__init__(base, r, alpha, dropout, rslora)
@@ -150,15 +149,15 @@ class LoraEmbedding(Lora):
         self.lora_embedding_B = nn.Parameter(torch.empty(E, r, **self.factory_kwargs))
 
     def reset_parameters(self) -> None:
-        """The other way round, as PEFT does: a column of A belongs to one id, which may never occur."""
+        """A is zero and B random, as in PEFT: a column of A belongs to one id, which may never occur."""
         nn.init.zeros_(self.lora_embedding_A)
         nn.init.normal_(self.lora_embedding_B)
 
     def lookup(self, ids: Tensor) -> Tensor:
-        """int64 [...] -> [..., E]. Nothing is dropped out: an id is there or not."""
+        """int64 [...] -> [..., E]. There is no dropout here, as PEFT has none on embeddings."""
         row: Tensor = self.base.lookup(ids)  # type: ignore[operator]
-        change = F.embedding(ids, self.lora_embedding_A.T) @ self.lora_embedding_B.T
-        return row + (change * self.scaling).to(row.dtype)
+        delta = F.embedding(ids, self.lora_embedding_A.T) @ self.lora_embedding_B.T
+        return row + (delta * self.scaling).to(row.dtype)
 
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V]"""
@@ -170,7 +169,7 @@ class LoraEmbedding(Lora):
 
 
 class LoraHead(LoraPair):
-    """A vocabulary whose ids are written with a change, and read without."""
+    """A vocabulary with LoRA on scoring ids, and none on looking them up."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         size = int(base.size)  # type: ignore[arg-type]
@@ -189,7 +188,7 @@ class LoraHead(LoraPair):
 
 
 def plain_vocabulary(vocabulary: Any) -> Vocabulary:
-    """The model's own vocabulary, in whatever it is wrapped."""
+    """The model's own vocabulary, without the modules that wrap it."""
     while not isinstance(vocabulary, Vocabulary):
         vocabulary = vocabulary.base
     return vocabulary
@@ -203,11 +202,11 @@ def add_lora(
     targets: Sequence[str] = ATTENTION + FEED_FORWARD,
     rslora: bool = False,
 ) -> list[str]:
-    """Freeze the model and give every layer whose name ends in one of `targets` a trainable change.
+    """Freeze the model and put LoRA on every layer whose name ends in one of `targets`.
 
-    `embed_tokens` and `lm_head` change the vocabulary's table; new rows are then trained by them too.
+    `embed_tokens` and `lm_head` put it on the vocabulary's table, new rows included.
     Draws from torch's global generator. Returns the full names of the layers, in model order.
-    Raises OptionError as `find_layers` does.
+    Raises ParameterError for a value out of range, and OptionError as `find_layers` does.
     """
     config = LoraConfig(r, alpha, dropout, tuple(targets), rslora)
     found = find_layers(model, config.targets)
@@ -218,7 +217,7 @@ def add_lora(
 
 
 def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rslora: bool) -> Lora:
-    """Put LoRA around the layer of this name, with numbers as the memory happens to hold them."""
+    """Put LoRA around the layer of this name. A and B are uninitialised."""
     kind = {EMBEDDING: LoraEmbedding, HEAD: LoraHead}.get(name, LoraLinear)
     name = EMBEDDING if kind is LoraHead else name
     module = model.get_submodule(name)
@@ -230,10 +229,10 @@ def inject(model: nn.Module, name: str, r: int, alpha: float, dropout: float, rs
 def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = False) -> dict[str, nn.Module]:
     """The layers that `targets` name, in model order; the vocabulary, which is no linear layer, comes first.
 
-    new_tokens: whether the model has some, or is about to get them.
+    new_tokens: whether new tokens are about to be added; those that the model has are found.
 
     Raises OptionError for a target that matches nothing, so that no target is silently ignored, and
-    where new tokens would learn only in one direction.
+    if new tokens would learn only to be looked up, or only to be scored.
     """
     modules = dict(model.named_modules())
     linear = {name: m for name, m in modules.items() if hasattr(m, "in_features") and not name.endswith(".base")}
@@ -261,7 +260,7 @@ def _matching(name: str, targets: Sequence[str]) -> list[str]:
 
 
 def freeze(model: nn.Module) -> None:
-    """Leave only the adapter trainable: LoRA's matrices, and the rows of new tokens unless LoRA changes them too."""
+    """Leave only the adapter trainable: LoRA's matrices, and the rows of new tokens unless the table has LoRA."""
     table_has_lora = any(not isinstance(layer, LoraLinear) for _, layer in lora_layers(model))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name or (name.endswith(".rows") and not table_has_lora))
@@ -275,19 +274,19 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, Lora]]:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Fold every linear layer's change into its weight, for speed. `unmerge_lora` takes it back exactly."""
+    """Add every linear layer's update to its weight, for speed. `unmerge_lora` restores the weights bit for bit."""
     for layer in _mergeable(model).values():
         layer.merge()
 
 
 def unmerge_lora(model: nn.Module) -> None:
-    """The changes beside their weights again, ready to be trained on."""
+    """Take the updates out of the weights again, for further training."""
     for layer in _linear_layers(model).values():
         layer.unmerge()
 
 
 def fold_lora(model: nn.Module) -> None:
-    """Merge for good: ordinary linear layers again. The vocabulary's own is `fold_vocabulary`."""
+    """Merge for good, into ordinary linear layers. For the vocabulary, `fold_vocabulary` does this."""
     layers = _mergeable(model)
     for name in list(layers):
         layer = layers.pop(name)  # gone before the next one is merged, and with it the weight as it was

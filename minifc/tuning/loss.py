@@ -21,9 +21,8 @@ CHUNK_ELEMENTS = 2**24  # logits held at once: 64 MB in fp32
 def batch_loss(model: Gemma, batch: Batch, hidden: Callable[..., Tensor] | None = None) -> Tensor:
     """The *sum* of the cross entropy over a batch's supervised tokens, fp32 scalar.
 
-    A sum, because only the caller knows how many tokens the whole optimiser step learns from:
-    a mean of means would weigh tokens by the company they keep. `hidden` stands in for
-    `model.hidden`, such as a compiled one.
+    A sum, because only the caller knows how many tokens the whole optimiser step learns from: a mean of the batches'
+    means would give a token of a small batch more weight. hidden: used instead of `model.hidden`, if that is compiled.
     """
     states = (hidden or model.hidden)(batch.ids, documents=batch.documents)  # [B, T, E]
     learned = batch.targets != IGNORED
@@ -66,7 +65,7 @@ class _ChunkedLoss(torch.autograd.Function):
             with torch.enable_grad():
                 leaf = hidden[part].detach().requires_grad_()
                 loss = chunk_loss(leaf, targets[part])
-            grads = torch.autograd.grad(loss, [leaf, *rows], allow_unused=True)  # some only serve reading
+            grads = torch.autograd.grad(loss, [leaf, *rows], allow_unused=True)  # some only serve lookup
             hidden_grad[part] = grads[0]
             for i, (sum_, grad) in enumerate(zip(row_grads, grads[1:], strict=True)):
                 if grad is not None:

@@ -1,8 +1,8 @@
-"""New tokens: a few rows of their own beside the frozen table.
+"""New tokens: a small trainable table beside the frozen one.
 
-Resizing an embedding the usual way copies all of it, and training it trains every row. A new
-token needs one row, so the new rows are a small table `[N, E]` that lookup and projection both
-use. It stands for ids after the last one (`resize`), or takes over reserved `<unusedN>` ids.
+Resizing an embedding the usual way copies the whole table, and training it trains every row. A new token needs only
+one row, so the new rows are a small table `[N, E]` that lookup and projection both use. They belong to ids after the
+last one, or take the place of reserved `<unusedN>` ids.
 """
 
 from collections import Counter
@@ -30,11 +30,12 @@ class ExtendedVocabulary(nn.Module):
         super().__init__()
         self.base = base
         self.ids = tuple(ids)
-        self.rows = nn.Parameter(rows.float())  # [N, E]; fp32 like LoRA, and for its reason
+        device = base.weight.device
+        self.rows = nn.Parameter(rows.to(device, torch.float32))  # [N, E]; fp32 like LoRA, and for its reason
         self.size = max(base.size, 1 + max(ids))
         index = torch.full((self.size,), -1)
         index[list(ids)] = torch.arange(len(ids))
-        self.register_buffer("index", index.to(rows.device), persistent=False)  # id -> row of it, or -1
+        self.register_buffer("index", index.to(device), persistent=False)  # id -> its row, or -1
 
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]"""
@@ -72,10 +73,10 @@ def add_tokens(
 ) -> list[int]:
     """Register control tokens with the tokenizer and give each a trainable row. Returns their ids.
 
-    init says where the rows start, always the same way for the same model: "mean" (of all rows),
-    "pieces" (of the rows of the token's own spelling), or a description for each token, whose
-    pieces' mean it is. `reuse_unused` puts them on `<unusedN>` ids, so that no table grows.
-    Tokens registered already are left as they are. Raises TokenizerError or OptionError.
+    init: a row's first value, the same at every call: "mean" of all rows of the table, "pieces", the mean of the rows
+        of the token's own spelling, or a mapping from each token to a description, whose pieces are averaged.
+    reuse_unused: take `<unusedN>` ids, so that no table grows.
+    Tokens that are registered already stay as they are. Raises TokenizerError or OptionError.
     """
     tokens = [token for token in dict.fromkeys(tokens) if token not in tokenizer.control]
     if not tokens:
@@ -88,7 +89,7 @@ def add_tokens(
 
 
 def check_room(model: Gemma, tokenizer: Tokenizer, reuse_unused: bool = False) -> Vocabulary:
-    """The vocabulary that new tokens can be put beside. Raises TokenizerError or OptionError if there is none."""
+    """The model's table, if new tokens can be added to it. Raises TokenizerError or OptionError if they cannot."""
     base = model.model.embed_tokens
     if not isinstance(base, Vocabulary):
         raise OptionError("the model has new tokens already; add all of them in one call, or merge first")
@@ -110,23 +111,23 @@ def extend(model: Gemma, ids: Sequence[int], rows: Tensor) -> None:
 
 
 def fold_vocabulary(model: Gemma) -> None:
-    """One ordinary table again, new rows included; two of them if LoRA changed it, for reading or for writing."""
-    changes = [change for _, change in lora_layers(model) if not isinstance(change, LoraLinear)]
+    """One ordinary table again, new rows included; two, for lookup and for projection, if the table has LoRA."""
+    updates = [update for _, update in lora_layers(model) if not isinstance(update, LoraLinear)]
     new, layer = extended(model), plain_vocabulary(model.model.embed_tokens)
     if new is not None:
         layer.weight = nn.Parameter(new.table(), requires_grad=False)
-    if changes and layer.head is None:
+    if updates and layer.head is None:
         layer.head = nn.Parameter(layer.weight.data, requires_grad=False)
         model.config = replace(model.config, tie_word_embeddings=False)
-    for change in changes:
-        side = "weight" if isinstance(change, LoraEmbedding) else "head"
-        merged = change.merged_into(getattr(layer, side).data)
+    for update in updates:
+        side = "weight" if isinstance(update, LoraEmbedding) else "head"
+        merged = update.merged_into(getattr(layer, side).data)
         setattr(layer, side, nn.Parameter(merged, requires_grad=False))
     model.model.embed_tokens = layer
 
 
 def extended(model: Gemma) -> ExtendedVocabulary | None:
-    """The model's new tokens, under LoRA if there is any."""
+    """The model's table with new tokens, LoRA on it taken off; None if there are none."""
     layer: nn.Module = model.model.embed_tokens
     while isinstance(layer, Lora):
         layer = layer.base
@@ -147,7 +148,7 @@ def _starts(base: Vocabulary, tokenizer: Tokenizer, tokens: Sequence[str], init:
 
 
 class RowWatch:
-    """Whether the new tokens are being learned: how often each occurs, and what its row has received."""
+    """Whether the new tokens are learned: how often each occurs, and the gradients of its row."""
 
     def __init__(self, model: Gemma, tokenizer: Tokenizer, examples: Sequence[Example]) -> None:
         new = extended(model)
@@ -161,7 +162,7 @@ class RowWatch:
         read = Counter(id_ for example in examples for id_ in example.ids)
         written = Counter(i for e in examples for i, mask in zip(e.ids, e.mask, strict=True) if mask)
         self.counts = [(read[id_], written[id_]) for id_ in new.ids]
-        # Where LoRA changes the whole table, the new rows' own numbers are frozen.
+        # With LoRA on the table, the new rows themselves are frozen.
         self.gradients = torch.zeros(len(new.ids)) if new.rows.requires_grad else None
 
     def __call__(self, record: Mapping[str, Any]) -> None:
@@ -186,5 +187,5 @@ class RowWatch:
 
     @torch.no_grad()
     def _read(self) -> Tensor:
-        """What the new tokens are read as, fp32 [N, E]."""
+        """The embeddings of the new tokens, fp32 [N, E]."""
         return self.vocabulary.lookup(self.ids).float()

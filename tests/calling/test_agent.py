@@ -6,12 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from minifc.calling import agent as agent_module
+from minifc.calling import tiny_tools
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import tool
 from minifc.errors import SchemaError, TokenizerError
-from minifc.text.calls import TAGS
+from minifc.gemma.model import Gemma
+from minifc.loading import Loaded, load
+from minifc.text.calls import TAGS, THINK
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -37,18 +41,24 @@ def tokenizer(tiny: Path) -> Tokenizer:
     return tokenizer
 
 
+def silent(context: int = 8192) -> Any:
+    """What an agent needs of a model that is not asked."""
+    return SimpleNamespace(config=SimpleNamespace(max_position_embeddings=context, sliding_window=64))
+
+
 @pytest.fixture
 def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Agent]:
-    """scripted(*turns): an agent whose model writes these turns; `agent.prompts` is what it was shown."""
+    """scripted(*turns): an agent whose model writes these turns; `agent.prompts` is what it was shown, and
+    `agent.limits` how much it was to write at most."""
 
     def make(*turns: str, context: int = 8192, **options: Any) -> Agent:
-        model: Any = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=context))
-        agent = Agent(model, tokenizer, [add, echo], constrained=False, **options)
-        agent.prompts = []
+        agent = Agent(silent(context), tokenizer, [add, echo], **{"constrained": False} | options)
+        agent.prompts, agent.limits = [], []
         script = iter(turns)
 
-        def stream(model: Any, prompt: list[int], *_: Any) -> Iterator[list[int | None]]:
+        def stream(model: Any, prompt: list[int], limit: int, *_: Any) -> Iterator[list[int | None]]:
             agent.prompts.append(tokenizer.decode(prompt))
+            agent.limits.append(limit)
             for id_ in tokenizer.encode(next(script), control_tokens=True):
                 yield [id_]
             yield [None]
@@ -114,7 +124,7 @@ def test_what_is_wrong_with_a_call_is_told_to_the_model(scripted: Callable[..., 
 
 
 def test_steps_are_bounded(scripted: Callable[..., Agent]) -> None:
-    agent = scripted(*[CALL.format('{"x": 1, "y": 1}')] * 5, most_steps=3)
+    agent = scripted(*[CALL.format('{"x": 1, "y": 1}')] * 5, max_steps=3)
     events = list(agent.ask("Again?"))
     assert [event.kind for event in events] == ["call", "result"] * 3 + ["stopped"]
     assert agent.messages == []  # the question is forgotten: users and the model take turns
@@ -146,10 +156,32 @@ def test_text_that_cannot_be_encoded_leaves_the_conversation_as_it_was(scripted:
 
 
 def test_the_models_context_is_not_exceeded(scripted: Callable[..., Agent]) -> None:
-    agent = scripted("Hello.", context=100)
-    (event,) = agent.ask("Hello?")
+    agent = scripted("Hello.")
+    list(agent.ask("Hello?"))
+    room = len(agent.tokenizer.encode("Hello."))
+    prompt = len(agent.ids) - room
+    for context in (prompt + 1, prompt + 511, prompt + 512, prompt + 513):
+        agent = scripted("Hello.", context=context)
+        list(agent.ask("Hello?"))
+        assert agent.limits == [min(512, context - prompt)]
+    for context in (100, prompt):
+        agent = scripted("Hello.", context=context)
+        (event,) = agent.ask("Hello?")
+        assert event.kind == "stopped"
+        assert event.text == f"the conversation has {prompt} tokens, and the model reads {context}"
+        assert agent.prompts == []
+
+
+def test_what_the_model_wrote_counts_too(scripted: Callable[..., Agent]) -> None:
+    """Also what it thought: the limit is on all that is in its cache."""
+    agent = scripted("Hello.")
+    list(agent.ask("Hello?"))
+    context = len(agent.ids) + 100
+    agent = scripted(f"<think>{'Hm. ' * 100}</think>Hello.", "Yes.", context=context)
+    list(agent.ask("Hello?"))
+    (event,) = agent.ask("And now?")
     assert event.kind == "stopped"
-    assert "tokens, and the model reads 100" in event.text
+    assert f"and the model reads {context}" in event.text
 
 
 def test_numbers_and_strings_that_no_tool_can_take(scripted: Callable[..., Agent]) -> None:
@@ -165,7 +197,7 @@ def test_without_tokens_for_calls_nothing_is_a_call(
 ) -> None:
     """Not even free of the grammar: a spelling may be a quotation."""
     plain = load_tokenizer(tiny)
-    model: Any = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=8192))
+    model = silent()
     with pytest.raises(TokenizerError, match="<tool_call>"):
         Agent(model, plain, [add], constrained=False)
     quoted = CALL.format('{"x": 1, "y": 1}')
@@ -231,3 +263,166 @@ def test_characters_are_shown_whole(scripted: Callable[..., Agent]) -> None:
 def test_tools_of_one_name_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(SchemaError, match="two tools called add"):
         Agent(None, tokenizer, [add, add], constrained=False)  # type: ignore[arg-type]
+
+
+# --- one cache for a conversation ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def embedded(caller: Path) -> Loaded:
+    return load(caller, device="cpu")
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ids that models read from now on."""
+    ids: list[int] = []
+    hidden = Gemma.hidden
+
+    def record(self: Gemma, new: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        ids.extend(new[0].tolist())
+        return hidden(self, new, *rest, **options)
+
+    monkeypatch.setattr(Gemma, "hidden", record)
+    return ids
+
+
+QUESTIONS = ("Please measure an age with year 1958.", "Can you weigh a parcel with width 12 and height 7?", "Hello.")
+
+
+def test_each_token_of_a_conversation_is_read_once(embedded: Loaded, read: list[int]) -> None:
+    """Several questions and calls, far past the window; and what the model says is what it says to fresh prompts."""
+    agent = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format)
+    for question in QUESTIONS:
+        list(agent.ask(question))
+    assert agent.cache is not None
+    assert read == agent.ids[: agent.cache.length]
+    assert len(agent.ids) - len(read) <= 1
+    assert len(read) > 8 * embedded.model.config.sliding_window
+    assert [message["role"] for message in agent.messages].count("tool") == 2
+
+    fresh = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format)
+    for question in QUESTIONS:  # a cache that is gone is made anew: everything is read again
+        fresh.cache = None
+        list(fresh.ask(question))
+    assert (fresh.messages, fresh.ids) == (agent.messages, agent.ids)
+    assert len(read) > 2 * len(agent.ids)
+
+
+def test_what_was_written_in_the_canonical_form_is_what_rendering_gives(embedded: Loaded) -> None:
+    """So a conversation has the same ids as it would have with fresh prompts, and as training has."""
+    agent = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format)
+    for question in QUESTIONS:
+        list(agent.ask(question))
+    rendered = render(agent.messages, agent.tokenizer, agent.schemas, agent.format)
+    assert rendered.ids[: len(agent.ids)] == agent.ids
+    assert agent.tokenizer.decode(rendered.ids[len(agent.ids) :]) == "<end_of_turn>\n"
+
+
+@pytest.mark.parametrize(("format", "end"), [("gemma", "<end_of_turn>\n"), ("course", "<end_of_turn><eos>\n")])
+def test_what_the_model_wrote_stays_as_it_wrote_it(scripted: Callable[..., Agent], format: str, end: str) -> None:
+    """Also where it is not the canonical form; what ends its turn is added."""
+    spaced = '<tool_call>{"name":"add",   "arguments":{"y":3,"x":2}}</tool_call>'
+    agent = scripted(spaced, "  It is 5. ", "<tool_call>{", "Sorry.", format=format)
+    list(agent.ask("What is 2 and 3?"))
+    list(agent.ask("And now?"))
+    first, second, third, fourth = agent.prompts
+    assert second.startswith(first + spaced + end + "<start_of_turn>")
+    assert third.startswith(second + "  It is 5. " + end + "<start_of_turn>")
+    assert fourth.startswith(third + "<tool_call>{" + end + "<start_of_turn>")
+    assert agent.tokenizer.decode(agent.ids) == fourth + "Sorry."
+    assert all(prompt.endswith("<start_of_turn>model\n") for prompt in agent.prompts)
+
+
+def test_a_forgotten_question_leaves_nothing_in_the_cache(embedded: Loaded, read: list[int]) -> None:
+    agent = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format)
+    list(agent.ask(QUESTIONS[0]))
+    before = list(agent.ids)
+    asked = agent.ask("Please find a birthday with owner Ada.")
+    for event in asked:
+        if event.kind == "result":
+            break
+    asked.close()  # type: ignore[attr-defined]
+    assert agent.ids == before
+    read.clear()
+    list(agent.ask(QUESTIONS[1]))
+    assert agent.cache is not None
+    assert read == agent.ids[: agent.cache.length]
+    assert agent.ids[: len(before)] == before
+    assert "Ada" not in agent.tokenizer.decode(agent.ids)
+
+
+def test_reset_begins_a_new_conversation(embedded: Loaded, read: list[int]) -> None:
+    agent = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format)
+    list(agent.ask(QUESTIONS[0]))
+    agent.reset()
+    assert (agent.messages, agent.ids, agent.cache) == ([], [], None)
+    read.clear()
+    list(agent.ask(QUESTIONS[1]))
+    assert read[0] == agent.tokenizer.bos_id
+    assert QUESTIONS[0] not in agent.tokenizer.decode(read)
+
+
+def test_messages_that_are_there_before_the_first_question(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("Ahoy.")
+    agent.messages += [{"role": "system", "content": "Be a pirate."}]
+    agent.messages += [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "A pirate."}]
+    list(agent.ask("Hello?"))
+    assert "Be a pirate." in agent.prompts[0]
+    assert "A pirate.<end_of_turn>\n<start_of_turn>user\nHello?" in agent.prompts[0]
+
+
+# --- a prefilled thought -------------------------------------------------------------------------------------------
+
+
+def test_think_begins_the_first_turn_after_each_question(scripted: Callable[..., Agent]) -> None:
+    """After a result the course's data goes on without it."""
+    call = CALL.format('{"x": 2, "y": 3}')
+    agent = scripted("Add them.</think>" + call, "It is 5.", "Yes?</think>Hello.", think=True)
+    assert told(list(agent.ask("What is 2 and 3?")))[::3] == [("thought", "Add them."), ("text", "It is 5.")]
+    assert told(list(agent.ask("Hello?"))) == [("thought", "Yes?"), ("text", "Hello.")]
+    assert [prompt.endswith("model\n<think>") for prompt in agent.prompts] == [True, False, True]
+    assert agent.prompts[1].startswith(agent.prompts[0] + "Add them.</think>" + call + "<end_of_turn>\n")
+    assert (agent.messages[1]["thinking"], agent.messages[1]["content"]) == ("Add them.", "")
+    assert (agent.messages[5]["thinking"], agent.messages[5]["content"]) == ("Yes?", "Hello.")
+
+
+def test_a_call_inside_a_prefilled_thought_is_none(scripted: Callable[..., Agent]) -> None:
+    agent = scripted("a" + CALL.format('{"x": 2, "y": 3}') + "</think>b", think=True)
+    assert [kind for kind, _ in told(list(agent.ask("?")))] == ["thought", "text"]
+
+
+def test_the_grammar_knows_of_the_prefilled_thought(
+    scripted: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grammar that took the turn's beginning for text would hold a quoted <tool_call> to the tools' schemas."""
+    agent = scripted("a", "b", think=True, constrained=True)
+    begin, anything = agent.tokenizer.control["<tool_call>"], agent.tokenizer.encode("a")[0]
+    grammars = []
+
+    def stream(model: Any, prompt: list[int], limit: int, stops: Any, sampling: Any, constraints: Any, *_: Any) -> Any:
+        grammars.extend(constraints)
+        return iter([[anything], [None]])
+
+    monkeypatch.setattr(agent_module, "stream", stream)
+    assert list(agent.ask("?"))[-1].kind == "stopped"
+    (grammar,) = grammars
+    grammar.advance(begin)
+    assert grammar.finished
+    assert grammar.allowed()[anything]
+
+
+def test_think_needs_its_token(tokenizer: Tokenizer, tiny: Path) -> None:
+    plain = load_tokenizer(tiny)
+    with pytest.raises(TokenizerError, match="think=True: the tokenizer has no <think>"):
+        Agent(silent(), plain, think=True)
+
+
+def test_the_embedded_model_thinks_on_from_a_prefilled_thought(embedded: Loaded, read: list[int]) -> None:
+    agent = Agent(embedded.model, embedded.tokenizer, tiny_tools.TOOLS, embedded.format, think=True)
+    events = told(list(agent.ask(QUESTIONS[0])))
+    assert [kind for kind, _ in events] == ["thought", "call", "result", "text"]
+    assert events[-1] == ("text", "The age is 68.")
+    assert agent.cache is not None
+    assert read == agent.ids[: agent.cache.length]
+    assert read.count(agent.tokenizer.control[THINK]) == 1

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,11 @@ def walk(grammar: Grammar, rng: random.Random, budget: int) -> list[int]:
     """A random call of at most `budget` tokens, in a grammar that stands at its beginning."""
     ids: list[int] = []
     while not grammar.finished:
-        left = budget - len(ids)
-        assert left > 0
-        new = grammar.forced(left)
+        rest = budget - len(ids)
+        assert rest > 0
+        new = grammar.forced(rest)
         if not new:
-            allowed = grammar.allowed(left)
+            allowed = grammar.allowed(rest)
             assert allowed.any()
             assert not (allowed & ~grammar.allowed()).any()
             new = [rng.choice(allowed.nonzero()[:, 0].tolist())]
@@ -142,6 +143,7 @@ def walk(grammar: Grammar, rng: random.Random, budget: int) -> list[int]:
             assert grammar.allowed()[id_]
             grammar.advance(id_)
         ids += new
+    assert len(ids) <= budget  # also after what was forced, which may be long
     return ids
 
 
@@ -151,7 +153,7 @@ def check_walks(tokenizer: Tokenizer, seeds: range) -> None:
     for seed in seeds:
         tool, _ = random_tool(random.Random(seed))
         grammar = Grammar([tool], tokenizer)
-        enough = next(left for left in itertools.count(2) if grammar.allowed(left)[begin])
+        enough = next(budget for budget in itertools.count(2) if grammar.allowed(budget)[begin])
         for budget in (enough - 1, enough + 5, enough + 40, 120):
             ids = walk(begun(grammar, tokenizer), rng, budget)
             (call,) = parse_calls([begin, *ids], tokenizer)
@@ -166,6 +168,52 @@ def test_random_walks_end_in_valid_calls(tiny_tokenizer: Tokenizer) -> None:
 
 def test_random_walks_with_the_official_vocabulary(official: Tokenizer) -> None:
     check_walks(official, range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("note", {"enum": ["a value that takes more ids than there may be left"]}),
+        ("rows", {"type": "array", "items": {"type": "array", "items": {"type": "boolean"}, "minItems": 9}}),
+    ],
+)
+def test_a_part_begins_only_if_the_budget_lets_it_end(tiny_tokenizer: Tokenizer, name: str, part: Any) -> None:
+    """Random walks with an optional part that takes more ids than the rest of the call, where it may begin late."""
+    rng = random.Random(0)
+    properties = {"x": {"type": "boolean"}, name: part}
+    parameters = {"type": "object", "properties": properties, "required": ["x"]}
+    grammar = Grammar([{"name": "f", "parameters": parameters}], tiny_tokenizer)
+    begin = tiny_tokenizer.control["<tool_call>"]
+    enough = next(budget for budget in itertools.count(2) if grammar.allowed(budget)[begin])
+    begun_parts = 0
+    for budget in range(enough - 1, enough + 40):
+        for _ in range(5):
+            text = tiny_tokenizer.decode(walk(begun(grammar, tiny_tokenizer), rng, budget))
+            begun_parts += name in text
+    assert begun_parts > 0
+
+
+@pytest.mark.parametrize("key", ["", "k", "key"])
+def test_a_key_that_is_there_must_go_on_within_the_budget(tiny_tokenizer: Tokenizer, key: str) -> None:
+    """The object has the key, so an id that writes it again, as `, "` does the empty one, must be followed by more."""
+    grammar = Grammar([{"name": "f", "parameters": {"type": "object"}}], tiny_tokenizer)
+    start = begun(grammar, tiny_tokenizer)
+    for id_ in tiny_tokenizer.encode(f'\n{{"name": "f", "arguments": {{"{key}": 1'):
+        start.advance(id_)
+    checked = 0
+    for prefix in (", ", ', "', f', "{key}'):
+        ids = tiny_tokenizer.encode(prefix)
+        for budget in range(1, 24):
+            state = copy(start)
+            for id_ in ids:
+                state.advance(id_)
+            for id_ in state.allowed(budget).nonzero()[:, 0].tolist():
+                after = copy(state)
+                after.advance(id_)
+                needed = 0 if after.finished else grammar._calls.needed(after._state)
+                assert needed < budget, (prefix, budget, tiny_tokenizer.decode([id_]))
+                checked += 1
+    assert checked > 500
 
 
 def test_no_call_begins_without_room_for_it(tiny_tokenizer: Tokenizer) -> None:
@@ -340,6 +388,30 @@ def test_outside_a_call_anything_goes(tiny_tokenizer: Tokenizer) -> None:
     assert grammar.finished
     grammar.advance(control["<tool_call>"])  # another call in the same turn
     assert not grammar.finished
+
+
+def test_an_id_that_may_not_come_outside_a_call_is_refused(tiny_tokenizer: Tokenizer) -> None:
+    grammar, control = Grammar([ADD], tiny_tokenizer), tiny_tokenizer.control
+    for part in ([], ["<think>"], ["</think>"]):
+        for tag in part:
+            grammar.advance(control[tag])
+        assert not grammar.allowed()[control["</tool_call>"]]
+        with pytest.raises(CallError, match="'</tool_call>' is not allowed"):
+            grammar.advance(control["</tool_call>"])
+        assert grammar.finished
+    for number in (-1, tiny_tokenizer.size):
+        with pytest.raises(CallError, match=f"id {number} of {tiny_tokenizer.size} is not allowed"):
+            grammar.advance(number)
+
+
+def test_what_a_caller_writes_to_a_mask_changes_nothing(tiny_tokenizer: Tokenizer) -> None:
+    grammar = Grammar([ADD], tiny_tokenizer)
+    for state in (grammar, begun(grammar, tiny_tokenizer)):
+        for budget in (None, 1000, 1):
+            before = state.allowed(budget)
+            kept = before.clone()
+            before.logical_not_()
+            assert state.allowed(budget).equal(kept)
 
 
 def test_several_tools(tiny_tokenizer: Tokenizer) -> None:

@@ -89,6 +89,34 @@ def test_places_that_are_left_over_change_nothing(pair: Any, random_ids: Any) ->
     assert torch.equal(exact, roomy)
 
 
+# Growing
+
+
+@pytest.mark.parametrize("sizes", CUTS, ids=str)
+@pytest.mark.parametrize("first", [1, 3, W, 20])
+def test_a_cache_that_grows_equals_the_whole(
+    pair: Any, random_ids: Any, gap: Any, first: int, sizes: tuple[int, ...]
+) -> None:
+    """It starts with fewer places than the window has, or with more, and grows when it is full."""
+    ids, gemma, cache = random_ids(2, T), pair().ours, KVCache(pair().ours.config, 2, first)
+    out = []
+    for piece in pieces(T, sizes):
+        cache.grow(piece.stop)
+        out.append(gemma(ids[:, piece], cache=cache))
+    assert gap(torch.cat(out, 1), pair().expected(ids)) < EQUAL
+
+
+def test_growing_at_least_doubles_and_stops_at_the_window(pair: Any, random_ids: Any) -> None:
+    gemma = pair().ours
+    cache = KVCache(gemma.config, 1, 5)
+    gemma(random_ids(1, 5), cache=cache)
+    places = []
+    for room in (4, 6, 11, 100):
+        cache.grow(room)
+        places.append((cache.max_length, [cache._keys[layer].shape[2] for layer in range(4)]))
+    assert places == [(5, [5] * 4), (10, [W, 10] * 2), (20, [W, 20] * 2), (100, [W, 100] * 2)]
+
+
 # Padding
 
 

@@ -265,6 +265,18 @@ def turned_shape(folder: Path) -> Path:
     return file
 
 
+def in_float8(folder: Path) -> Path:
+    file = holder(folder, GATE)
+    rewrite(file, lambda tensors: tensors.update({GATE: tensors[GATE].to(torch.float8_e4m3fn)}))
+    return file
+
+
+def in_integers(folder: Path) -> Path:
+    file = holder(folder, GATE)
+    rewrite(file, lambda tensors: tensors.update({GATE: tensors[GATE].to(torch.int8)}))
+    return file
+
+
 def missing_tensor(folder: Path) -> Path:
     rewrite(holder(folder, GATE), lambda tensors: tensors.pop(GATE))
     return folder
@@ -288,6 +300,8 @@ def unknown_tensor(folder: Path) -> Path:
         (holds_a_web_page, "cut short or damaged"),
         (wrong_shape, rf"{GATE} has shape \[96, 47\]; config.json calls for \[96, 48\]"),
         (turned_shape, rf"{GATE} has shape \[48, 96\]"),
+        (in_float8, f"{GATE} holds torch.float8_e4m3fn; minifc reads weights that are not quantised"),
+        (in_integers, f"{GATE} holds torch.int8; minifc reads weights that are not quantised"),
         (missing_tensor, f"1 tensors are in no file, {GATE} first"),
         (unknown_tensor, "extra is no part of the model"),
     ],

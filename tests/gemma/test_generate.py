@@ -11,6 +11,7 @@ from torch import Tensor
 
 from minifc.errors import OptionError
 from minifc.gemma import generate as generate_module
+from minifc.gemma.cache import KVCache
 from minifc.gemma.generate import Sampling, _pick, generate, stream
 from minifc.gemma.model import Gemma
 
@@ -154,6 +155,58 @@ def test_a_stream_gives_ids_as_they_come(talker: Any, free: list[list[int]], mon
     assert read == [6]
     assert [next(steps), next(steps)] == [[row[i] for row in free] for i in (1, 2)]
     assert read == [6, 1, 1]
+
+
+# Going on
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
+    """Every call of the model from now on: the ids [B, T] that it read, and the logits after each, [B, T, V]."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    hidden = Gemma.hidden
+
+    def record(self: Gemma, ids: Tensor, *rest: Any, **options: Any) -> Tensor:
+        out = hidden(self, ids, *rest, **options)
+        calls.append((ids.clone(), self.logits(out.flatten(0, 1)).view(*ids.shape, -1)))
+        return out
+
+    monkeypatch.setattr(Gemma, "hidden", record)
+    return calls
+
+
+@pytest.mark.parametrize("room", [1, 20, 500])
+def test_a_text_that_goes_on_is_read_once(talker: Any, random_ids: Any, gap: Any, seen: Any, room: int) -> None:
+    """Two rows in four turns, far past the window of 8: each token is read once, and as in a text read at once."""
+    gemma = talker.ours
+    cache, rows = KVCache(gemma.config, 2, room), random_ids(2, 5).tolist()
+    for new in (1, 30, 7, 2):
+        written = list(stream(gemma, rows, 20, (), cache=cache))
+        rows = [
+            row + list(ids) + more
+            for row, ids, more in zip(rows, zip(*written, strict=True), random_ids(2, new).tolist(), strict=True)
+        ]
+    read, logits = (torch.cat(parts, 1) for parts in zip(*seen, strict=True))
+    assert read.tolist() == [row[: cache.length] for row in rows]
+    assert cache.length == len(rows[0]) - 2 - 1  # the last two random tokens and the last written one
+    assert gap(logits, gemma(read)) < 1e-5
+
+
+def test_a_repetition_penalty_counts_what_the_cache_holds(talker: Any, random_ids: Any) -> None:
+    gemma, prompt = talker.ours, random_ids(1, 40)[0].tolist()
+    cache = KVCache(gemma.config)
+    penalty = Sampling(repetition_penalty=5.0)
+    begun = [row[0] for row in stream(gemma, prompt, 10, (), penalty, cache=cache)]
+    went_on = [row[0] for row in stream(gemma, prompt + begun, 10, (), penalty, cache=cache)]
+    assert begun + went_on == generate(gemma, prompt, 20, (), repetition_penalty=5.0)[0]
+
+
+@pytest.mark.parametrize("rows", [[[3, 4, 5], [3, 4]], [[3, 4], [3, 4]]], ids=["of two lengths", "nothing new"])
+def test_prompts_that_do_not_go_on_from_the_cache_are_refused(talker: Any, rows: list[list[int]]) -> None:
+    cache = KVCache(talker.ours.config, 2)
+    talker.ours(torch.tensor([[3, 4], [3, 4]]), cache=cache)
+    with pytest.raises(OptionError, match="the cache holds 2 tokens; the prompts must be longer"):
+        next(stream(talker.ours, rows, 3, (), cache=cache))
 
 
 # Sampling
@@ -413,3 +466,28 @@ def test_what_is_forced_is_not_asked(talker: Any, prompts: list[list[int]], monk
     forced = sum(id_ % 3 == 0 for id_ in row[:-3]) * 3
     assert forced
     assert len(asked) <= N - forced
+
+
+class Closing:
+    """Like a grammar inside a call that takes so many more ids: with fewer left, nothing is allowed any more."""
+
+    def __init__(self, size: int, needed: int) -> None:
+        self.needed, self.mask = needed, torch.ones(size, dtype=torch.bool)
+
+    def allowed(self, left: int) -> Tensor:
+        return self.mask & (left >= self.needed)
+
+    def forced(self, left: int) -> list[int]:
+        return []
+
+    def advance(self, id_: int) -> None:
+        self.needed = max(0, self.needed - 1)
+
+
+def test_a_row_that_stops_inside_a_call_does_not_hold_up_the_others(talker: Any, free: list[list[int]]) -> None:
+    """Its constraint is asked no more: it would allow nothing, and nothing cannot be drawn from."""
+    stop_id = next(id_ for id_ in free[0] if id_ not in free[1])
+    expected = [until(free[0], (stop_id,)), free[1]]
+    size, open_ = talker.ours.model.embed_tokens.size, len(expected[0]) + 3  # ids that complete its call
+    options: dict[str, Any] = {"temperature": 1e-3, "constraints": [Closing(size, open_), None]}
+    assert generate(talker.ours, PROMPTS, N, (stop_id,), **options) == expected

@@ -3,22 +3,26 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minifc.data import (
+    Audit,
     Conversation,
     Example,
     audit,
+    draft,
     make_examples,
     read_conversations,
     with_canonical_calls,
 )
 from minifc.errors import DataError
 from minifc.text.calls import Call, parse_calls, read_call
-from minifc.text.template import message_calls, render
+from minifc.text.messages import ROLES, message_calls
+from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer
 
 USER, MODEL = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
@@ -36,6 +40,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "rows.jsonl"
 
 
+def counted(rows: list[Conversation], tokenizer: Tokenizer, format: str, tokens: Sequence[str] = ()) -> Audit:
+    return audit([draft(row, tokenizer, format, tokens) for row in rows], tokens)
+
+
 # Shapes
 
 
@@ -48,7 +56,9 @@ def test_openais_shape(file: Path, tagged_tiny: Tokenizer) -> None:
         MODEL,
     ]
     [row] = read_conversations(write(file, {"messages": messages, "tools": [{"type": "function", "function": NOW}]}))
-    assert (row.messages, row.tools, row.verbatim) == (messages, [NOW], False)
+    called = {"id": "1", "type": "function", "function": {"name": "now", "arguments": {}}}
+    assert row.messages == [USER, {"role": "assistant", "tool_calls": [called]}, messages[2], MODEL]
+    assert (row.tools, row.verbatim) == ([NOW], False)
     [example] = make_examples([row], tagged_tiny, "gemma", 1000).fitting
     assert parse_calls(example.ids, tagged_tiny) == [Call("now", {})]
 
@@ -66,21 +76,21 @@ def test_a_system_field_is_a_system_message(file: Path, messages: str) -> None:
         read_conversations(write(file, {"messages": [system, USER, MODEL], "system": "Be kind."}))
 
 
-def test_openais_older_fields_are_refused(file: Path) -> None:
+def test_openais_older_fields_are_refused(tiny_tokenizer: Tokenizer, file: Path) -> None:
     with pytest.raises(DataError, match="row 1: 'functions' is OpenAI's older form"):
         read_conversations(write(file, {"messages": [USER, MODEL], "functions": [NOW]}))
     assert read_conversations(write(file, {"messages": [USER, MODEL], "functions": None}))
     called = {"role": "assistant", "content": None, "function_call": {"name": "now", "arguments": "{}"}}
     with pytest.raises(DataError, match=r"row 1: .*unknown field 'function_call'"):
-        audit(read_conversations(write(file, {"messages": [USER, called]})), "gemma")
+        counted(read_conversations(write(file, {"messages": [USER, called]})), tiny_tokenizer, "gemma")
 
 
-def test_tags_that_structured_text_spells_are_counted(file: Path) -> None:
+def test_tags_that_structured_text_spells_are_counted(tiny_tokenizer: Tokenizer, file: Path) -> None:
     messages = [USER | {"content": "What is <think>?"}, MODEL | {"content": "<think>Hm</think>Noon."}]
-    found = audit(read_conversations(write(file, {"messages": messages})), "gemma")
+    found = counted(read_conversations(write(file, {"messages": messages})), tiny_tokenizer, "gemma")
     assert found.spelled == {"<think>": 1, "</think>": 1}
     assert not found.tags
-    found = audit(read_conversations(write(file, {"conversations": messages})), "gemma")
+    found = counted(read_conversations(write(file, {"conversations": messages})), tiny_tokenizer, "gemma")
     assert not found.spelled
 
 
@@ -96,7 +106,7 @@ def test_sharegpts_shape(file: Path, tagged_tiny: Tokenizer) -> None:
     ]
     [row] = read_conversations(write(file, {"conversations": conversation, "tools": json.dumps([NOW])}))
     assert (row.tools, row.verbatim) == ([NOW], False)
-    assert [message["role"] for message in row.messages] == ["human", "assistant", "observation", "gpt"]
+    assert [message["role"] for message in row.messages] == ["user", "assistant", "tool", "assistant"]
     [example] = make_examples([row], tagged_tiny, "gemma", 1000).fitting
     assert parse_calls(example.ids, tagged_tiny) == [Call("now", {}), Call("now", {"tz": 1})]
 
@@ -106,17 +116,19 @@ def test_sharegpts_shape_with_tags_in_the_text(file: Path) -> None:
     turns = [("system", "<tools></tools>"), ("human", "a"), ("gpt", "<tool_call>{}</tool_call>"), ("tool", "b")]
     [row] = read_conversations(write(file, {"conversations": [{"from": who, "value": text} for who, text in turns]}))
     assert row.verbatim
-    assert row.messages == [{"role": who, "content": text} for who, text in turns]
+    assert row.messages == [{"role": ROLES[who], "content": text} for who, text in turns]
 
 
-def test_the_courses_shape(course_rows: list[tuple[list[dict[str, Any]], str]], file: Path, tagged: Tokenizer) -> None:
+def test_the_courses_shape(
+    tiny_tokenizer: Tokenizer, course_rows: list[tuple[list[dict[str, Any]], str]], file: Path, tagged: Tokenizer
+) -> None:
     """The course's rows, read from a file, become its ids."""
     rows = read_conversations(write(file, *({"conversations": messages} for messages, _ in course_rows)))
     examples = make_examples(rows, tagged, "course", 10_000)
     texts = [text for _, text in course_rows]
     assert [example.ids for example in examples.fitting] == [tagged.encode(text, control_tokens=True) for text in texts]
     assert [example.source for example in examples.fitting] == [f"{file}, row 1", f"{file}, row 2"]
-    found = audit(rows, "course")
+    found = counted(rows, tiny_tokenizer, "course")
     assert found.tags == Counter({tag: sum(text.count(tag) for text in texts) for tag in found.tags})
     assert set(found.tags) == {
         f"<{slash}{name}>" for name in ("tools", "think", "tool_call", "tool_response") for slash in ("", "/")
@@ -182,7 +194,9 @@ def test_glaive_is_read_whole(glaive: list[dict[str, Any]], glaive_rows: list[Co
     assert not any(row.verbatim for row in glaive_rows)
 
 
-def test_glaives_audit(glaive: list[dict[str, Any]], glaive_rows: list[Conversation]) -> None:
+def test_glaives_audit(
+    tiny_tokenizer: Tokenizer, glaive: list[dict[str, Any]], glaive_rows: list[Conversation]
+) -> None:
     """One pair of tags for each call, result and list of tools; nobody thinks aloud in these rows."""
     number = {
         "tools": sum(bool(json.loads(row["tools"] or "[]")) for row in glaive),
@@ -190,12 +204,12 @@ def test_glaives_audit(glaive: list[dict[str, Any]], glaive_rows: list[Conversat
         "tool_response": count(glaive, "observation"),
     }
     expected = {f"<{slash}{name}>": times for name, times in number.items() for slash in ("", "/")}
-    found = audit(glaive_rows, "gemma")
+    found = counted(glaive_rows, tiny_tokenizer, "gemma")
     assert found.tags == expected
     assert found.unknown == Counter()
     # The course's format puts its sentence about <think> beneath every list of tools.
     thoughts = dict.fromkeys(("<think>", "</think>"), number["tools"])
-    assert audit(glaive_rows, "course").tags == expected | thoughts
+    assert counted(glaive_rows, tiny_tokenizer, "course").tags == expected | thoughts
 
 
 @pytest.mark.parametrize("format", ["course", "gemma"])
@@ -268,9 +282,9 @@ def test_calls_in_text_become_canonical(file: Path) -> None:
     messages = [{"role": "human", "content": system}, {"role": "model", "content": call}]
     [row] = read_conversations(write(file, {"conversations": messages}))
     rewritten = with_canonical_calls(row)
-    assert rewritten.messages[0] == messages[0]
+    assert rewritten.messages[0] == {"role": "user", "content": system}
     canonical = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
-    assert rewritten.messages[1] == {"role": "model", "content": canonical}
+    assert rewritten.messages[1] == {"role": "assistant", "content": canonical}
     messages[1]["content"] = "<tool_call>\n{'name': }\n</tool_call>"
     [row] = read_conversations(write(file, {"conversations": messages}))
     with pytest.raises(DataError, match=r"rows\.jsonl, row 1: neither JSON nor a Python literal"):
@@ -288,19 +302,19 @@ def test_an_example_is_the_rendered_conversation(tagged_tiny: Tokenizer) -> None
     assert example == Example(rendered.ids, rendered.mask, "here")
 
 
-def test_audit_names_a_misspelled_tag(file: Path) -> None:
+def test_audit_names_a_misspelled_tag(tiny_tokenizer: Tokenizer, file: Path) -> None:
     """The notebook registered `<tool_reponse>`; a row that holds such a tag is told apart (FAILURES.md, 15)."""
-    messages = [{"role": "human", "content": "a"}, {"role": "tool", "content": "<tool_reponse>b</tool_reponse>"}]
-    found = audit(read_conversations(write(file, {"conversations": messages})), "course")
+    messages = [{"role": "human", "content": "a"}, {"role": "tool", "content": "<tool_reponse>b</tool_reponse>"}, MODEL]
+    found = counted(read_conversations(write(file, {"conversations": messages})), tiny_tokenizer, "course")
     assert found.unknown == Counter({"<tool_reponse>": 1})
     assert found.tags == Counter()
 
 
-def test_audit_names_misspelled_closings(file: Path) -> None:
+def test_audit_names_misspelled_closings(tiny_tokenizer: Tokenizer, file: Path) -> None:
     """After </thnik> the rest of the turn would count as thought."""
     text = "<think>a</thnik> <b>x</b> <Tool_Call>{}</Tool_Call> <tool-call>{}</tool-call> </div>"
     rows = read_conversations(write(file, {"conversations": [USER, {"role": "model", "content": text}]}))
-    assert set(audit(rows, "course").unknown) == {"</thnik>", "<b>", "<Tool_Call>", "<tool-call>"}
+    assert set(counted(rows, tiny_tokenizer, "course").unknown) == {"</thnik>", "<b>", "<Tool_Call>", "<tool-call>"}
 
 
 def test_a_table_s_empty_fields_are_no_arguments(tmp_path: Path) -> None:
@@ -323,10 +337,11 @@ def test_a_table_s_empty_fields_are_no_arguments(tmp_path: Path) -> None:
         assert message_calls(found.messages[1]) == message_calls(right["messages"][1])
 
 
-def test_audit_counts_tokens_it_is_asked_about(file: Path) -> None:
+def test_audit_counts_tokens_it_is_asked_about(tiny_tokenizer: Tokenizer, file: Path) -> None:
     """So that one which never occurs can be named before training."""
-    messages = [{"role": "human", "content": "<plan>a</plan> <plan>"}]
-    found = audit(read_conversations(write(file, {"conversations": messages})), "course", ["<plan>", "<absent>"])
+    messages = [{"role": "human", "content": "<plan>a</plan> <plan>"}, MODEL]
+    rows = read_conversations(write(file, {"conversations": messages}))
+    found = counted(rows, tiny_tokenizer, "course", ["<plan>", "<absent>"])
     assert found.tags == Counter({"<plan>": 2})
 
 
@@ -382,7 +397,7 @@ def test_a_line_that_is_not_json(file: Path, bad: str) -> None:
 def learn_from(file: Path, tokenizer: Tokenizer, with_audit: bool) -> None:
     rows = read_conversations(file)
     if with_audit:
-        audit(rows, "gemma")
+        counted(rows, tokenizer, "gemma")
     make_examples(rows, tokenizer, "gemma", 1000)
 
 

@@ -10,17 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from minifc.data import Conversation, audit, draft
+from minifc.data.audit import unknown_tags
 from minifc.errors import CallError, TemplateError
 from minifc.text.calls import TAGS, Call, parse_calls, tool_schema
-from minifc.text.template import (
-    COURSE_THINK,
-    Rendered,
-    message_calls,
-    render,
-    stop_ids,
-    unknown_tags,
-    used_tags,
-)
+from minifc.text.messages import ROLES as ROLES_OF
+from minifc.text.messages import message_calls
+from minifc.text.template import Rendered, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
 
 Messages = list[dict[str, Any]]
@@ -138,7 +134,8 @@ def test_every_piece_of_the_mask(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_a_conversation_without_system_message_gets_no_think_sentence(tagged_tiny: Tokenizer) -> None:
-    assert COURSE_THINK not in render(COURSE_LIKE[1:], tagged_tiny, format="course", verbatim=True).text
+    assert "<think>{your thoughts}</think>" in COURSE_LIKE_TEXT
+    assert "your thoughts" not in render(COURSE_LIKE[1:], tagged_tiny, format="course", verbatim=True).text
 
 
 # The gemma format
@@ -191,7 +188,7 @@ def test_roles(tiny_tokenizer: Tokenizer, role: str, course: str, gemma: str) ->
         assert any(rendered.mask) == (name == "model")
 
 
-@pytest.mark.parametrize("role", ["User", "developer", "tools", "function_call", "", None, 1, ["user"]])
+@pytest.mark.parametrize("role", ["User", "critic", "tools", "function_call", "", None, 1, ["user"]])
 def test_an_unknown_role_is_an_error_that_names_message_and_role(tiny_tokenizer: Tokenizer, role: Any) -> None:
     with pytest.raises(TemplateError, match=rf"message 2: unknown role {re.escape(repr(role))}"):
         render([*HELLO, {"role": role, "content": "x"}], tiny_tokenizer)
@@ -206,7 +203,7 @@ def test_a_message_without_role_is_an_error(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_an_unknown_field_is_an_error(tiny_tokenizer: Tokenizer) -> None:
-    with pytest.raises(TemplateError, match="message 1: unknown field 'tool_call'"):
+    with pytest.raises(TemplateError, match=r"message 1 \(assistant\): unknown field 'tool_call'"):
         render([HELLO[0], {"role": "model", "content": "x", "tool_call": {}}], tiny_tokenizer)
 
 
@@ -214,7 +211,7 @@ def test_an_unknown_field_is_an_error(tiny_tokenizer: Tokenizer) -> None:
 def test_a_system_message_can_only_come_first(tiny_tokenizer: Tokenizer, format: Any) -> None:
     system = {"role": "system", "content": "x"}
     for messages in ([*HELLO, system], [system, system, *HELLO], [HELLO[0], system]):
-        with pytest.raises(TemplateError, match=r"message \d: a system message can only come first"):
+        with pytest.raises(TemplateError, match=r"message \d \(system\): a system message can only come first"):
             render(messages, tiny_tokenizer, format=format)
 
 
@@ -224,14 +221,14 @@ def test_a_system_message_needs_a_user(tiny_tokenizer: Tokenizer, format: Any) -
     with pytest.raises(TemplateError, match="no user message"):
         render([system], tiny_tokenizer, format=format)
     for role in ("model", "tool"):
-        with pytest.raises(TemplateError, match=f"message 1: .*not '{role}'"):
+        with pytest.raises(TemplateError, match=rf"message 1 \({ROLES_OF[role]}\): after a system message"):
             render([system, {"role": role, "content": "x"}, *HELLO], tiny_tokenizer, format=format)
     with pytest.raises(TemplateError, match="no user message"):
         render([], tiny_tokenizer, tools=[{"name": "f"}], format=format)
 
 
 def test_an_unknown_format_is_an_error(tiny_tokenizer: Tokenizer) -> None:
-    with pytest.raises(TemplateError, match="format 'chatml' is not one of course, gemma"):
+    with pytest.raises(TemplateError, match="format 'chatml' is not one of gemma, course, own"):
         render(HELLO, tiny_tokenizer, format="chatml")  # type: ignore[arg-type]
 
 
@@ -438,7 +435,7 @@ def test_results_stand_in_the_order_of_their_calls(tagged_tiny: Tokenizer) -> No
 
 @pytest.mark.parametrize(
     ("second", "why"),
-    [("3", "message 3: tool_call_id '3' is of no call"), ("1", "message 3: tool_call_id '1' is of a call that has")],
+    [("3", "message 3 .*: tool_call_id 3 is of no call"), ("1", "message 3 .*: tool_call_id 1 is of a call that has")],
 )
 def test_a_result_of_no_call_is_refused(tagged_tiny: Tokenizer, second: str, why: str) -> None:
     with pytest.raises(TemplateError, match=why):
@@ -513,18 +510,24 @@ def test_unregistered_tags_stay_text(tiny_tokenizer: Tokenizer, tagged_tiny: Tok
 # The audit's view
 
 
-def test_used_tags_are_those_rendered(tagged_tiny: Tokenizer) -> None:
-    used = used_tags(STRUCTURED, [ADD, NOW], "gemma")
+def used_tags(
+    tokenizer: Tokenizer, messages: Messages, tools: Any = (), format: Any = "course", verbatim: bool = False
+) -> Counter[str]:
+    return audit([draft(Conversation(messages, tools, verbatim), tokenizer, format)]).tags
+
+
+def test_used_tags_are_those_rendered(tiny_tokenizer: Tokenizer, tagged_tiny: Tokenizer) -> None:
+    used = used_tags(tiny_tokenizer, STRUCTURED, [ADD, NOW], "gemma")
     pairs = {"tools": 1, "think": 1, "tool_call": 2, "tool_response": 2}
     assert used == Counter({f"<{slash}{name}>": number for name, number in pairs.items() for slash in ("", "/")})
     ids = render(STRUCTURED, tagged_tiny, tools=[ADD, NOW], format="gemma").ids
     assert used == Counter(tag for tag in TAGS for _ in range(ids.count(tagged_tiny.control[tag])))
 
 
-def test_used_tags_in_verbatim_text(course_rows: list[tuple[Messages, str]]) -> None:
+def test_used_tags_in_verbatim_text(tiny_tokenizer: Tokenizer, course_rows: list[tuple[Messages, str]]) -> None:
     for messages, text in course_rows:
-        assert used_tags(messages, verbatim=True) == Counter({tag: text.count(tag) for tag in TAGS})
-    assert used_tags([{"role": "user", "content": "a <tool_call> b"}]) == Counter()
+        assert used_tags(tiny_tokenizer, messages, verbatim=True) == Counter({tag: text.count(tag) for tag in TAGS})
+    assert used_tags(tiny_tokenizer, [{"role": "user", "content": "a <tool_call> b"}, HELLO[1]]) == Counter()
 
 
 def test_a_data_sets_own_tag_counts_once_it_is_registered(tiny_tokenizer: Tokenizer) -> None:

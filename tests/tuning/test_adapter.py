@@ -144,6 +144,18 @@ def test_a_model_without_lora_has_nothing_to_save(talker: Gemma, tokenizer: Toke
     assert not (tmp_path / "adapter").exists()
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["rows", "lora_B"])
+def test_what_is_not_finite_is_not_saved(tuned: Tuned, saved: Path, part: str, broken: float) -> None:
+    before = (saved / "adapter_model.safetensors").read_bytes()
+    parameter = next(p for name, p in tuned.model.named_parameters() if part in name)
+    parameter.data[0, 0] = broken
+    named = "trainable_tokens_delta" if part == "rows" else r"lora_B\.weight"
+    with pytest.raises(CheckpointError, match=rf"not saved, as \S*{named} holds a number that is not finite.*\Z"):
+        save_adapter(tuned.model, tuned.tokenizer, saved)
+    assert (saved / "adapter_model.safetensors").read_bytes() == before
+
+
 def test_a_save_that_fails_leaves_the_old_adapter(tuned: Tuned, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
 
@@ -632,9 +644,10 @@ def test_a_rank_other_than_the_config_says_is_refused(
     assert_refused(talker, tokenizer, saved)
 
 
-def test_a_number_that_is_not_finite_is_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
+@pytest.mark.parametrize("part", ["lora_A", "trainable_tokens_delta"])
+def test_a_number_that_is_not_finite_is_refused(talker: Gemma, tokenizer: Tokenizer, saved: Path, part: str) -> None:
     tensors = load_file(saved / "adapter_model.safetensors")
-    name = next(name for name in tensors if "lora_A" in name)
+    name = next(name for name in tensors if part in name)
     tensors[name][0, 0] = float("nan")
     save_file(tensors, saved / "adapter_model.safetensors")
     assert_refused(talker, tokenizer, saved, "not finite")

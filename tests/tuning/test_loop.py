@@ -4,7 +4,8 @@ import json
 import math
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minifc.data import IGNORED, Example
-from minifc.errors import CheckpointError, OptionError, TrainingError
+from minifc.errors import CheckpointError, ParameterError, TrainingError
 from minifc.gemma.model import Attention, Gemma
 from minifc.tuning import loop as loop_module
-from minifc.tuning.loop import LoopConfig, adamw, count_steps, evaluate_loss, latest_checkpoint, schedule, train
+from minifc.tuning.loop import (
+    LoopConfig,
+    adamw,
+    count_steps,
+    evaluate_loss,
+    latest_checkpoint,
+    recompute,
+    schedule,
+    train,
+)
 from minifc.tuning.lora import add_lora, merge_lora
 from minifc.tuning.vocab import extend
 
@@ -173,10 +183,10 @@ def test_gradient_checkpointing_computes_the_same_gradients_again(
 ) -> None:
     """Bit for bit, dropout included; and attention does run twice per layer and step."""
     results, counts = [], []
-    for recompute in (False, True):
+    for checkpointing in (False, True):
         model = prepare(fresh(), dropout=0.2)
         calls.clear()
-        run(model, examples, LoopConfig(max_steps=3, rows=8, length=12, gradient_checkpointing=recompute))
+        run(model, examples, LoopConfig(max_steps=3, rows=8, length=12, gradient_checkpointing=checkpointing))
         results.append(trained(model))
         counts.append(len(calls))
     assert same(*results)
@@ -191,7 +201,29 @@ def test_a_second_run_computes_no_more_than_the_first(model: Gemma, examples: li
         calls.clear()
         run(model, examples, LoopConfig(max_steps=1, rows=8, length=12, gradient_checkpointing=True))
         counts.append(len(calls))
+        assert not any("forward" in vars(block) for block in model.model.layers)
     assert counts == [4, 4]
+
+
+def test_gradient_checkpointing_ends_with_a_run_that_fails(model: Gemma, examples: list[Example]) -> None:
+    prepare(model)
+    with pytest.raises(Interrupted):
+        train(model, examples, LoopConfig(length=12, gradient_checkpointing=True), log=interrupt_after(1))
+    assert not any("forward" in vars(block) for block in model.model.layers)
+
+
+def test_gradient_checkpointing_twice_is_gradient_checkpointing_once(model: Gemma) -> None:
+    """Not a wrapper around a wrapper."""
+    wrapped = []
+    for depth in (1, 2):
+        with ExitStack() as stack:
+            for _ in range(depth):
+                stack.enter_context(recompute(model))
+            forward = model.model.layers[0].forward
+            assert isinstance(forward, partial)
+            wrapped.append(forward.args[0])
+    assert wrapped[0] == wrapped[1] == model.model.layers[0].forward
+    assert not any("forward" in vars(block) for block in model.model.layers)
 
 
 def test_mixed_precision_trains_fp32_weights_nearly_as_well(fresh: Fresh, examples: list[Example]) -> None:
@@ -358,8 +390,11 @@ def test_what_may_be_wrong_with_compiled_gradients_is_said(
         {"eval_every": -1},
         {"save_every": -1},
         {"weight_decay": -0.1},
+        {"weight_decay": math.inf},
+        {"weight_decay": math.nan},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
         {"max_grad_norm": 0.0},
         {"max_grad_norm": math.inf},
         {"warmup_ratio": 1.5},
@@ -367,7 +402,8 @@ def test_what_may_be_wrong_with_compiled_gradients_is_said(
     ids=str,
 )
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=next(iter(options)).replace("_", ".")):
+    (name,) = options
+    with pytest.raises(ParameterError, match=f"^{name}={options[name]}: must be "):
         LoopConfig(**options)
 
 
@@ -523,6 +559,30 @@ def test_a_save_that_fails_leaves_the_state_before_it(
     model = prepare(fresh())
     run(model, examples, LONG, checkpoints=tmp_path / "states")
     assert same(trained(model), trained(whole))
+
+
+@pytest.mark.parametrize("part", ["parameter", "optimizer"])
+def test_a_state_that_is_not_finite_is_not_saved(
+    model: Gemma, examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """The one before it stays. Losses and gradients of such a run may be finite: only its last update was not."""
+    prepare(model)
+
+    class Spoiling(torch.optim.AdamW):
+        count = 0
+
+        def step(self, closure: Any = None) -> None:
+            super().step()
+            self.count += 1
+            if self.count == 6:
+                parameter = next(iter(self.state))
+                spoiled = parameter.data if part == "parameter" else self.state[parameter]["exp_avg"]
+                spoiled[0, 0] = math.nan
+
+    monkeypatch.setattr(torch.optim, "AdamW", Spoiling)
+    with pytest.raises(TrainingError, match=rf"^step 6: {part}\.model\.\S+ holds a number that is not finite.*\Z"):
+        run(model, examples, LONG, checkpoints=tmp_path / "states")
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-000003"]
 
 
 def test_what_a_killed_save_leaves_behind_is_no_state(states: Path) -> None:

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Gemma2ForCausalLM
 
-from minifc.errors import OptionError
+from minifc.errors import OptionError, ParameterError
 from minifc.gemma.model import Gemma
 from minifc.tuning.lora import (
     ATTENTION,
@@ -138,10 +138,26 @@ def test_a_second_lora_on_a_layer_is_refused(model: Gemma) -> None:
         add_lora(model, targets=("v_proj", "q_proj"))
 
 
-@pytest.mark.parametrize("options", [{"r": 0}, {"dropout": 1.0}, {"dropout": -0.1}, {"targets": ()}])
-def test_options_out_of_range_are_refused(model: Gemma, options: dict[str, object]) -> None:
-    with pytest.raises(OptionError):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r": 0}, "r=0: the rank must be at least 1"),
+        ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and less than 1"),
+        ({"dropout": -0.1}, "dropout=-0.1: must be at least 0 and less than 1"),
+        ({"targets": ()}, "targets=(): needs at least one layer name, such as q_proj"),
+        *(({"alpha": alpha}, f"alpha={alpha}: must be above 0, and finite") for alpha in (0, -1, math.inf, math.nan)),
+    ],
+    ids=str,
+)
+def test_parameters_out_of_range_are_refused_by_their_own_names(
+    model: Gemma, options: dict[str, object], message: str
+) -> None:
+    """Not as options of a command."""
+    before = weights(model)
+    with pytest.raises(ParameterError) as error:
         add_lora(model, **options)
+    assert str(error.value) == message
+    assert weights(model).keys() == before.keys()
 
 
 # --- dropout -----------------------------------------------------------------------------------------------------
@@ -244,12 +260,6 @@ def test_folding_holds_one_old_weight_at_a_time(tuned: Gemma, monkeypatch: pytes
     monkeypatch.setattr(LoraLinear, "merge", watched)
     fold_lora(tuned)
     assert len(old) == 2 * 7
-
-
-@pytest.mark.parametrize("alpha", [0, -1, math.inf, math.nan])
-def test_a_scale_that_is_none_is_refused(model: Gemma, alpha: float) -> None:
-    with pytest.raises(OptionError, match="--alpha"):
-        add_lora(model, alpha=alpha)
 
 
 def test_a_bf16_base_takes_up_the_change_in_fp32() -> None:
