@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -42,6 +43,15 @@ def tiny() -> Path:
 def caller(tiny: Path) -> Path:
     """Its trained adapter."""
     return tiny.parent / "tiny-caller"
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For what may differ where several threads add up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -218,6 +228,17 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHu
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--measured", action="store_true", help="show the largest difference that each comparison found")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
+        session.config.workeroutput["measured"] = LARGEST
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for test, share in getattr(node, "workeroutput", {}).get("measured", {}).items():
+        LARGEST[test] = max(LARGEST.get(test, 0.0), share)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -3,15 +3,17 @@
 Each trial is a copy of the package with one piece of source replaced, and the tests run on the copy.
 """
 
-import os
+import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forks
 
 ROOT = Path(__file__).parents[1]
+Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 WITHOUT_27 = "(weight + (left @ right * self.scaling).to(weight.dtype))"
 # test, file, the defence, what stands there without it
@@ -68,30 +70,36 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _run(copy: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    options = ["-q", "-p", "no:cacheprovider", "-k", tests]
-    command = [sys.executable, "-m", "pytest", *options, "tests/test_known_failures.py"]
-    return subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def run(copy: Path) -> Iterator[Run]:
+    """Run tests of test_known_failures.py on the copy."""
+    forks = Forks(copy)
+    # Plain assertions: pytest cannot rewrite those of plugins that are imported already, and warns.
+    options = ["-q", "-p", "no:cacheprovider", "--assert=plain", "tests/test_known_failures.py", "-k"]
+    yield lambda tests: forks.run(copy, "-m", "pytest", *options, tests)
+    forks.close()
 
 
 @pytest.mark.slow
-def test_every_known_failure_has_a_trial(copy: Path) -> None:
+def test_every_known_failure_has_a_trial(run: Run) -> None:
     source = (ROOT / "tests" / "test_known_failures.py").read_text()
     rows = {line[4:11] for line in source.splitlines() if line.startswith("def test_") and line[9:11].isdigit()}
     assert rows == {trial[0][:7] for trial in TRIALS}
-    assert _run(copy, "test_").returncode == 0
+    result = run("test_")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", TRIALS, ids=[f"{trial[0]}-{number}" for number, trial in enumerate(TRIALS)])
-def test_without_its_defence_the_test_fails(copy: Path, trial: tuple[str, str, str, str]) -> None:
+def test_without_its_defence_the_test_fails(run: Run, copy: Path, trial: tuple[str, str, str, str]) -> None:
     name, file, defence, without = trial
     path = copy / "minifc" / file
     source = path.read_text()
     assert source.count(defence) == 1
     path.write_text(source.replace(defence, without))
     try:
-        result = _run(copy, name)
+        result = run(name)
     finally:
         path.write_text(source)
     assert result.returncode == 1, result.stdout + result.stderr
+    assert re.search(r"^\d+ failed", result.stdout, flags=re.M), result.stdout + result.stderr  # by a test

@@ -30,7 +30,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.usefixtures("few_steps")
+@pytest.mark.usefixtures("few_steps", "two_threads")
 def test_two_compiled_runs_make_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile lets threads add to the table's gradient in any order, unless it is told not to."""
     stages = [(name, replace(c, compile=True, rows=3, max_steps=8), make) for name, c, make in pretrain.STAGES[:1]]

@@ -5,14 +5,13 @@ an assertion before the section that holds the package to the lesson's plain ver
 reader learns what a part is for only from what goes wrong without it.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUALITY = "The package's own"
@@ -85,25 +84,26 @@ TRIALS = [
 CASES = [(name, old, new, lesson, section) for name, old, new, found in TRIALS for lesson, section in found.items()]
 
 
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("printed"))
+    yield forks
+    forks.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "old", "new", "number", "section"), CASES, ids=[f"{c[0]}-{c[3]}" for c in CASES])
 def test_a_claim_about_behaviour_fails(
-    name: str, old: str, new: str, number: str, section: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    name: str, old: str, new: str, number: str, section: str, forks: Forks, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     (script,) = (ROOT / "lessons").glob(f"{number}_*.py")
     shutil.copytree(ROOT / "minifc", tmp_path / "minifc", ignore=shutil.ignore_patterns("__pycache__"))
     file = tmp_path / "minifc/gemma/model.py"
     source = file.read_text(encoding="utf-8")
     assert source.count(old) == 1, f"{old} is not in {file.name}, or more than once"
     file.write_text(source.replace(old, new), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    result = forks.run(tmp_path, str(script))
     assert result.returncode != 0, f"{script.name} does not notice"
     assert re.search(r"^AssertionError", result.stderr, flags=re.M), result.stderr[-2000:]
     line = int(re.findall(rf"{script.name}\", line (\d+)", result.stderr)[0])

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]  # the site is built once
 for module in ("jupytext", "nbclient", "material", "latex2mathml"):
     pytest.importorskip(module, reason="the pages extra is not installed: pip install -e '.[pages]'")
 nbformat = pytest.importorskip("nbformat")

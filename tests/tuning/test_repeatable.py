@@ -1,6 +1,5 @@
 """A run repeats bit for bit, on several threads too."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,14 +14,6 @@ from minifc.tuning.lora import add_lora
 from minifc.tuning.vocab import add_tokens
 
 TAGS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.slow
