@@ -186,7 +186,7 @@ def test_08_padding_on_either_side_changes_nothing(load: Load, side: str) -> Non
 
 
 def test_09_system_message_goes_into_the_first_user_turn(load: Load) -> None:
-    # without: _turns giving the system message a turn, or raising
+    # without: turns.jinja giving the system message a turn, or raising
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
     for format in ("course", "gemma"):
         text = minifc.render(messages, load()[1], format=format).text
@@ -195,7 +195,7 @@ def test_09_system_message_goes_into_the_first_user_turn(load: Load) -> None:
 
 
 def test_10_model_turns_end_supervised_and_both_stops_stop(load: Load, tiny: Path) -> None:
-    # without: TURN_ENDS written unsupervised; stop_ids with eos alone; the check in GemmaConfig
+    # without: the end of a turn outside of {% generation %}; stop_ids with eos alone; the check in GemmaConfig
     _, tokenizer = load()
     messages = [{"role": "user", "content": "Hello."}, {"role": "model", "content": "Hi."}]
     rendered = minifc.render(messages, tokenizer, format="course")
