@@ -161,8 +161,8 @@ if EMBEDDED:
 # %%
 students = {"chat model": (model, tokenizer)}
 if EMBEDDED:  # the adapter fits no other model
-    caller, caller_tokenizer = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
-    minifc.load_adapter(caller, caller_tokenizer, CALLER)
+    loaded = minifc.load(CALLER, device="cpu")  # the adapter names the model that it belongs to
+    caller, caller_tokenizer = loaded.model, loaded.tokenizer
     students["caller"] = (caller, caller_tokenizer)
     reply = ask(caller, caller_tokenizer, request, [song])
     print(caller_tokenizer.decode(reply))
