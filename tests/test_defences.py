@@ -15,9 +15,8 @@ from forked import Forks
 ROOT = Path(__file__).parents[1]
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
-TURNS = "text/dialects/turns.jinja"
-WITHOUT_10 = "{%- generation %}{{ ns.written }}{% endgeneration %}{{ turn_end }}"
 WITHOUT_27 = "(weight + (first @ second * self.scaling).to(weight.dtype))"
+TURNS = "text/dialects/turns.jinja"
 # test, file, the defence, what stands there without it
 TRIALS = [
     ("test_01", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
@@ -31,8 +30,13 @@ TRIALS = [
     ("test_07_no", "gemma/model.py", "h = x.float()", "h = x"),
     ("test_07_training", "tuning/loop.py", "if not math.isfinite(loss):", "if False:"),
     ("test_08", "gemma/model.py", "(keys <= queries) & (keys >= 0)", "keys <= queries"),
-    ("test_09", TURNS, "if message.role in ['system', 'developer']", "if message.role == 'nobody'"),
-    ("test_10", TURNS, "{%- generation %}{{ ns.written ~ turn_end }}{% endgeneration %}", WITHOUT_10),
+    ("test_09", TURNS, "message.role in ['system', 'developer']", "false"),
+    (
+        "test_10",
+        TURNS,
+        "{{ ns.written ~ turn_end }}{% endgeneration %}",
+        "{{ ns.written }}{% endgeneration %}{{ turn_end }}",
+    ),
     ("test_10", "text/template.py", "(tokenizer.eos_id, tokenizer.end_of_turn_id)", "(tokenizer.eos_id,)"),
     ("test_10", "gemma/config.py", "if self.pad_token_id in self.eos_token_id:", "if False:"),
     ("test_11", "text/template.py", "encode(pending)", "encode(pending, add_bos=True)"),
@@ -51,14 +55,14 @@ TRIALS = [
     ("test_20", "text/template.py", "encode(pending)", "encode(pending, control_tokens=True)"),
     ("test_21", "text/calls.py", "value = read_value(text)\n", 'value = read_value(re.findall("{.*?}", text)[0])\n'),
     ("test_21", "text/calls.py", "return _as_json(ast.literal_eval(tree))", "return eval(text)"),
-    ("test_21", "text/template.py", "learned = piece.learned", "learned = True"),
-    ("test_22", "text/messages.py", "if not isinstance(role, str) or role not in ROLES:", "if False:"),
+    ("test_21", "text/template.py", "part in names, learned))", "part in names, True))"),
+    ("test_22", "text/messages.py", 'raise TemplateError(f"{where}: unknown role', "return {}  #"),
     ("test_23", "tuning/vocab.py", "def project(self, hidden: Tensor)", "def projected(self, hidden: Tensor)"),
     ("test_24", "tuning/lora.py", "table = (EMBEDDING, HEAD) if EMBEDDING in modules else ()", "table = ()"),
     ("test_25", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_26", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
     ("test_27", "tuning/lora.py", "torch.addmm(weight.float(), first, second, alpha=self.scaling)", WITHOUT_27),
-    ("test_28", "text/messages.py", '| {"role": ROLES[role]}', '| {"role": role}'),
+    ("test_28", "text/messages.py", '{"role": ROLES[role]}', '{"role": role}'),
 ]
 
 
