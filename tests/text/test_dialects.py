@@ -162,8 +162,8 @@ def test_ids_and_mask_are_ours_or_both_refuse(
             return_dict=True,
             return_assistant_tokens_mask=True,
         )
-    except jinja2.TemplateError:
-        assert rendered is None
+    except jinja2.TemplateError as error:  # text parts may spell a control token together, which we keep as text
+        assert rendered is None or "spells the control token" in str(error)
         return
     assert rendered is not None, refused
     assert theirs[format].decode(given["input_ids"]) == ours.decode(rendered.ids)
