@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from minifc.asked import add_model_options, load_asked
-from minifc.calling import examples
+from minifc.calling import sample_tools
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
 from minifc.cli import Parser, run_command, seed_number, visible
@@ -42,11 +42,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print events as JSON, one a line")
     args = parser.parse(argv)
 
-    tools = load_tools(args.tools) if args.tools else list(examples.TOOLS)
+    tools = load_tools(args.tools) if args.tools else list(sample_tools.TOOLS)
     if args.read:
         if not args.read.is_dir():
             raise OptionError(f"--read {args.read}: no such folder")
-        tools.append(examples.file_reader(args.read))
+        tools.append(sample_tools.file_reader(args.read))
     asked = load_asked(args)
     if asked.adapter:
         load_adapter(asked.model, asked.tokenizer, asked.adapter)
