@@ -15,7 +15,7 @@ from commands import run
 
 from minifc import chat
 from minifc.calling import agent as agent_module
-from minifc.calling import examples, tiny_tools
+from minifc.calling import sample_tools, tiny_tools
 from minifc.calling import tools as tools_module
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
@@ -125,7 +125,7 @@ def test_tools_suit_the_model(tiny: Path, caller: Path) -> None:
     loaded = load(caller, device="cpu")
     assert chat.default_tools(loaded) == tiny_tools.TOOLS
     other = dataclasses.replace(loaded, base=Source("google/gemma-2-2b-it", Path("elsewhere")))
-    assert chat.default_tools(other) == examples.TOOLS
+    assert chat.default_tools(other) == sample_tools.TOOLS
     assert chat.default_tools(load(tiny, device="cpu")) == []
 
 
