@@ -26,7 +26,8 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 
 import minifc
 from minifc.data import toy
-from minifc.evaluation.exam import CallExam, toy_question
+from minifc.evaluation.asking import ask
+from minifc.evaluation.questions import toy_question
 from minifc.pretrain import MOST_TOKENS, STAGES, new_model
 from minifc.text.calls import TAGS
 from minifc.train import RECIPES
@@ -239,13 +240,13 @@ if EMBEDDED:
 # rests.
 #
 # Eight questions show that the difference is there, not how large it is; `python -m minifc.evaluate` asks 400
-# (lesson 17). It sits the model's exam in batches, and gives what our loop gives.
+# (lesson 17). It asks in batches, and gives what our loop gives.
 
 # %%
 if EMBEDDED:
-    exam = CallExam([toy_question(case) for case in cases], progress=False)
+    questions = [toy_question(case) for case in cases]
     for name, (student, words) in students.items():
-        score = exam.sit(name, student, words).score
+        score = ask(student, words, questions).score
         assert (score.exact.count, score.exact.total) == (results[name, 0][0], COUNT // 2)
 
 # %% [markdown]

@@ -114,7 +114,7 @@ answers = {how: [read(ids) for ids in said] for how, said in replies.items()}
 # - **exact**, **right tool**: of the questions that have their tool
 # - **false refusal**: of the same; there was a tool and nothing was called
 # - **false call**: of the questions that no tool fits
-# - **readable**: of the answers that begin a call at all
+# - **unreadable**: of the answers that begin a call at all; the call cannot be parsed
 
 
 # %%
@@ -128,7 +128,7 @@ def count(answers: list) -> dict[str, tuple[int, int]]:
         "right tool": (sum(bool(found) and found[0][0] == right[0][0] for found, right in has_tool), len(has_tool)),
         "false refusal": (sum(found == [] for found, _ in has_tool), len(has_tool)),
         "false call": (sum(found != [] for found in no_tool), len(no_tool)),
-        "readable": (sum(found is not None for found in began), len(began)),
+        "unreadable": (sum(found is None for found in began), len(began)),
     }
 
 
@@ -138,7 +138,7 @@ for figure in counts["free"]:
         f"{figure:14}"
         + "".join(f"{how}: {counts[how][figure][0]:2} of {counts[how][figure][1]:2}   " for how in counts)
     )
-assert counts["held"]["readable"][0] == counts["held"]["readable"][1]  # that is what the grammar is for
+assert counts["held"]["unreadable"][0] == 0  # that is what the grammar is for
 
 # %% [markdown]
 # Do not trust a table of figures alone. *Read* the failures, each of them:
@@ -379,8 +379,8 @@ for name, arguments in ATTEMPTS:
 #
 # ## The package's own
 #
-# [`minifc/calling/score.py`](../minifc/calling/score.py) counts, with Wilson's interval as a formula, and
-# [`minifc/calling/bfcl.py`](../minifc/calling/bfcl.py) has all rules of the leaderboard. They agree with us.
+# [`minifc/evaluation/judging.py`](../minifc/evaluation/judging.py) counts, with Wilson's interval as a formula, and
+# [`minifc/evaluation/bfcl.py`](../minifc/evaluation/bfcl.py) has all rules of the leaderboard. They agree with us.
 
 # %%
 from minifc.evaluation.bfcl import Entry, find_error  # noqa: E402
@@ -393,9 +393,14 @@ for how, said in replies.items():
         for ids, calls in zip(said, wanted, strict=True)
     ]
     score = Score.of(verdicts)
-    named = {"exact": "exact", "right tool": "names", "false refusal": "false_refusals", "false call": "false_calls"}
-    for figure, attribute in (named | {"readable": "readable"}).items():
-        share = getattr(score, attribute)
+    shares = {
+        "exact": score.exact,
+        "right tool": score.right_tools,
+        "false refusal": score.false_refusals,
+        "false call": score.false_calls,
+        "unreadable": score.unreadable,
+    }
+    for figure, share in shares.items():
         assert (share.count, share.total) == counts[how][figure]
         assert all(abs(a - b) < 2e-4 for a, b in zip(share.interval, interval(share.count, share.total), strict=True))
     print(f"{how}: exact {score.exact}")

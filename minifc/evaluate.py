@@ -1,136 +1,181 @@
 """python -m minifc.evaluate: ask a model for calls that it should, or should not, make.
 
 By default the questions come from the embedded model's world: tools whose names, slots and values occur in no
-training text; half of the requests have their tool, and no tool fits the others. `--data` asks for each model
-turn of a data set's conversations, `--bfcl` the questions of the Berkeley Function Calling Leaderboard.
+training text; half of the requests have their tool, and no tool fits the others. For a run folder they are the
+questions that the run asked at its end. `--data` asks for each model turn of a data set's conversations, `--bfcl`
+the questions of the Berkeley Function Calling Leaderboard.
 """
 
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from minifc.cli import Parser, require_option, run_command
-from minifc.data import read_conversations, toy
+from minifc.data import read_conversations
 from minifc.errors import DataError, OptionError
-from minifc.evaluation.bfcl import CATEGORIES, read_bfcl
-from minifc.evaluation.exam import (
-    MAX_NEW_TOKENS,
-    CallExam,
-    Question,
-    Worked,
-    bfcl_question,
+from minifc.evaluation.asking import MAX_NEW_TOKENS, Answers, ask, merge_for_asking
+from minifc.evaluation.bfcl import CATEGORIES
+from minifc.evaluation.held_out import run_questions, run_settings
+from minifc.evaluation.questions import (
+    TOY_WORLD,
+    Demonstration,
+    QuestionSet,
+    bfcl_questions,
     data_questions,
-    toy_examples,
-    toy_question,
+    toy_demonstrations,
+    toy_questions,
 )
+from minifc.evaluation.report import as_json, failures, score_table
 from minifc.gemma.checkpoint import require_finite
 from minifc.hub import find_data
-from minifc.loading import add_model_options, load_base, locate_from
+from minifc.loading import RUN_ADAPTER, Located, add_model_options, load_base, locate_from
 from minifc.terminal import Table, text_samples, text_table
 from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
 from minifc.text.tokenizer import read_added_tokens
-from minifc.tuning.adapter import load_adapter
+from minifc.tuning.adapter import CONFIG, load_adapter
 
 HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
+CASES = 400
+AllAnswers = dict[str, dict[str, Answers]]  # for each set of questions, by the names of the columns
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --adapter runs/NAME/adapter --how both")
+    args = parse(argv)
+    sets = question_sets(args)
+    located = locate_from(args)
+    answers = ask_all(args, located, sets)
+    if args.json:
+        print(
+            json.dumps({name: {how: as_json(one) for how, one in column.items()} for name, column in answers.items()})
+        )
+    else:
+        report(sets, answers, args.failures)
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    parser = Parser("evaluate", __doc__ or "", "python -m minifc.evaluate --model runs/NAME --how both")
     add_model_options(parser)
     parser.add_argument("--how", choices=list(HOW), default="free", help="hold calls to their schemas? (%(default)s)")
     parser.add_argument(
-        "--beside", action="store_true", help="ask the model without its adapter too, with and without examples"
+        "--beside", action="store_true", help="ask the model without its adapter too, with and without demonstrations"
     )
     parser.add_argument(
-        "--cases", type=int, help="how many questions to ask (400 of the embedded model's world, or all)"
+        "--cases", type=int, help=f"how many questions to ask ({CASES} of the embedded model's world, else all)"
     )
-    parser.add_argument("--most-tokens", type=int, default=MAX_NEW_TOKENS, help="of an answer (%(default)s)")
+    parser.add_argument("--max-new-tokens", type=int, default=MAX_NEW_TOKENS, help="of an answer (%(default)s)")
     parser.add_argument("--test-seed", type=int, help="draws the requests (0)")
     parser.add_argument(
         "--sentences", choices=("known", "unseen", "shuffled"),
         help="forms as in training, forms that no training text has, or details in any order (known)",
     )  # fmt: skip
-    parser.add_argument("--data", help="ask these conversations: file, folder or data set of the hub")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER",
+        help="ask what this run asked at its end, its own model unless --model or --adapter names another",
+    )  # fmt: skip
+    parser.add_argument("--data", help="ask about these conversations: file, folder or data set of the hub")
     parser.add_argument(
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
     parser.add_argument("--categories", help="of the leaderboard, with commas between (all)")
     parser.add_argument("--failures", type=int, default=3, help="how many wrong answers to show (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
+    parser.add_argument("--json", action="store_true", help="print the counts and their intervals as JSON")
     args = parser.parse(argv)
-    require_option(args.cases is None or args.cases >= 2, "cases", args.cases, "must be at least 2")
-    require_option(args.most_tokens >= 1, "most-tokens", args.most_tokens, "must be at least 1")
-    if args.data and args.bfcl:
-        raise OptionError("--data and --bfcl ask different questions; give one of them")
-    for name, used in (
-        ("categories", args.bfcl),
-        ("sentences", not (args.data or args.bfcl)),
-        ("test_seed", args.beside or not (args.data or args.bfcl)),
-    ):
+    require_option(args.cases is None or args.cases >= 1, "cases", args.cases, "must be at least 1")
+    require_option(args.max_new_tokens >= 1, "max-new-tokens", args.max_new_tokens, "must be at least 1")
+    sources = [f"--{name}" for name in ("run", "data", "bfcl") if getattr(args, name)]
+    if len(sources) > 1:
+        raise OptionError(f"{' and '.join(sources)} ask different questions; give one of them")
+    if not sources:
+        args.run = named_run(args)
+    elif args.run and not (args.model or args.adapter):
+        args.model = str(args.run)
+    return args
+
+
+def named_run(args: Namespace) -> Path | None:
+    """The run folder that --adapter or --model names, if it is one."""
+    folder = Path(args.adapter or args.model or "")
+    return folder if (folder / RUN_ADAPTER / CONFIG).is_file() and (folder / "config.json").is_file() else None
+
+
+def question_sets(args: Namespace) -> list[QuestionSet]:
+    """What to ask. Raises OptionError for an option that would have no effect."""
+    run = run_settings(args.run)["run"] if args.run else {}
+    toy_world = not (args.data or args.bfcl or run.get("data"))
+    used = {"categories": args.bfcl, "sentences": toy_world, "test_seed": toy_world or args.beside}
+    for name, has_effect in used.items():
         value, option = getattr(args, name), name.replace("_", "-")
-        require_option(value is None or used, option, value, "has no effect on these questions")
-
-    groups = questions(args)
-    located = locate_from(args)
-    adapter = located.adapter
-    model, tokenizer = load_base(located, args.dtype, args.device)
-    require_finite(model, located.base.path)
-    tags = tokenizer.control | (read_added_tokens(adapter) if adapter else {})
-    if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
-        raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
-    exams = {name: CallExam(group, located.format, most_tokens=args.most_tokens) for name, group in groups.items()}
-
-    def sit(name: str, worked: Sequence[Worked] = (), constrained: bool = False) -> None:
-        for group, exam in exams.items():
-            if len(exams) > 1 and exam.progress:
-                print(group, file=sys.stderr)
-            exam.sit(name, model, tokenizer, worked, constrained)
-
-    if args.beside:
-        sit("untaught")
-        sit("untaught, 3 examples", toy_examples(args.test_seed or 0))
-    if adapter:
-        load_adapter(model, tokenizer, adapter)
-    for constrained in HOW[args.how]:
-        sit("constrained" if constrained else "free", constrained=constrained)
-
-    if args.json:
-        print(json.dumps({group: {n: asdict(a.score) for n, a in e.sittings.items()} for group, e in exams.items()}))
-        return
-    for exam in exams.values():
-        if failures := exam.failures(args.failures):
-            print(text_samples(failures), end="\n\n")
-    print(text_table(summary(exams)))
-
-
-def questions(args: Namespace) -> dict[str, list[Question]]:
-    """What to ask, by groups with names."""
+        require_option(value is None or bool(has_effect), option, value, "has no effect on these questions")
+    if args.run:
+        if args.dtype == "auto" and str(args.run) in (args.model, args.adapter):
+            args.dtype = run.get("dtype", "auto")  # as the run computed
+        return [run_questions(args.run, args.cases, args.test_seed, args.sentences or "known")]
     if args.bfcl:
         categories = [name.strip() for name in (args.categories or ",".join(CATEGORIES)).split(",")]
         if unknown := [name for name in categories if name not in CATEGORIES]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
-        groups = {c: [bfcl_question(entry) for entry in read_bfcl(args.bfcl, [c])] for c in categories}
-    elif args.data:
-        groups = {args.data: data_questions(read_conversations(find_data(args.data).files))}
-        if not groups[args.data]:
+        return [one.first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
+    if args.data:
+        questions = data_questions(read_conversations(find_data(args.data).files))
+        if not questions:
             raise DataError(f"{args.data}: no conversation in it has tools to ask about")
-    else:
-        cases = toy.held_out_cases(args.cases or 400, args.test_seed or 0, args.sentences or "known")
-        groups = {"embedded world": [toy_question(case) for case in cases]}
-    return {name: asked[: args.cases] for name, asked in groups.items()}
+        return [QuestionSet(args.data, questions).first(args.cases)]
+    return [toy_questions(args.cases or CASES, args.test_seed or 0, args.sentences or "known")]
 
 
-def summary(exams: Mapping[str, CallExam]) -> Table:
-    """All shares of one group; of several the share of right answers in each."""
-    if len(exams) == 1:
-        (exam,) = exams.values()
-        return exam.table()
-    sittings = list(next(iter(exams.values())).sittings)
-    rows = [[group, *(str(e.sittings[name].score.right) for name in sittings)] for group, e in exams.items()]
-    return [["right answers", *sittings], *rows]
+def ask_all(args: Namespace, located: Located, sets: Sequence[QuestionSet]) -> AllAnswers:
+    """Ask every set of questions in every way that the options name."""
+    answers: AllAnswers = {one.name: {} for one in sets}
+    model, tokenizer = load_base(located, args.dtype, args.device)
+    require_finite(model, located.base.path)
+    tags = tokenizer.control | (read_added_tokens(located.adapter) if located.adapter else {})
+    if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
+        raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
+
+    def ask_sets(name: str, demonstrations: Sequence[Demonstration] = (), constrained: bool = False) -> None:
+        for one in sets:
+            answers[one.name][name] = ask(
+                model,
+                tokenizer,
+                one.questions,
+                located.format,
+                name=name if len(sets) == 1 else f"{name}, {one.name}",
+                max_new_tokens=args.max_new_tokens,
+                demonstrations=demonstrations,
+                constrained=constrained,
+                conversations=() if demonstrations or constrained else one.conversations,
+            )
+
+    if args.beside:
+        ask_sets("untaught")
+        ask_sets("untaught, 3 examples", toy_demonstrations(args.test_seed or 0))
+    if located.adapter:
+        load_adapter(model, tokenizer, located.adapter)
+        if sets[0].name == TOY_WORLD:  # as at the end of a run
+            merge_for_asking(model)
+    for constrained in HOW[args.how]:
+        ask_sets("constrained" if constrained else "free", constrained=constrained)
+    return answers
+
+
+def report(sets: Sequence[QuestionSet], answers: AllAnswers, most_failures: int) -> None:
+    """Some failures of each set, and the figures."""
+    for one in sets:
+        if wrong := failures(one.questions, answers[one.name], most_failures):
+            print(text_samples(wrong), end="\n\n")
+    print(text_table(summary(answers)))
+
+
+def summary(answers: Mapping[str, Mapping[str, Answers]]) -> Table:
+    """All shares of one set of questions; of several the share of right answers in each."""
+    if len(answers) == 1:
+        (columns,) = answers.values()
+        return score_table(columns)
+    names = list(next(iter(answers.values())))
+    rows = [[group, *(str(columns[name].score.right) for name in names)] for group, columns in answers.items()]
+    return [["right answers", *names], *rows]
 
 
 if __name__ == "__main__":

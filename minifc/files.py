@@ -105,8 +105,7 @@ class JsonLines:
     def __init__(self, path: Path, last_step: int) -> None:
         self.kept: list[dict[str, Any]] = []
         if path.is_file():
-            records = map(_record, path.read_text(encoding="utf-8").splitlines())
-            self.kept = [record for record in records if record and record["step"] <= last_step]
+            self.kept = [record for record in read_records(path) if record["step"] <= last_step]
             write_text(path, "".join(json.dumps(record) + "\n" for record in self.kept))
         self.file = path.open("a", encoding="utf-8")
 
@@ -121,10 +120,23 @@ class JsonLines:
         self.file.flush()
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """A run's records, without a line that the run's interruption cut. Raises CheckpointError naming file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not UTF-8 text at byte {error.start}; put a whole copy in its place") from None
+    records = [(number, _record(line)) for number, line in enumerate(lines, 1)]
+    for number, record in records:
+        if record and not (type(record["step"]) is int and record["step"] >= 0):
+            raise CheckpointError(f"{path}, line {number}: the step is {record['step']!r}, not a number; mend the line")
+    return [record for _, record in records if record]
+
+
 def _record(line: str) -> dict[str, Any] | None:
     """A line's record; None if the interruption cut it."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and "step" in record else None

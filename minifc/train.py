@@ -8,7 +8,9 @@ With --model and --data it does the same for your model and your conversations.
 import hashlib
 import json
 import shutil
+import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,23 +19,27 @@ from typing import Any
 
 import torch
 
-from minifc.cli import Parser, add_options, from_args, option, require, require_option, run_command
+from minifc.cli import Parser, add_options, from_args, new_folder, option, require, require_option, run_command
 from minifc.data import Conversation, Example, audit, draft, toy
 from minifc.data.learning import fitting, named_tokens, read_readable, split, tokens_to_add
-from minifc.devices import name_of, pick_device, pick_dtype
-from minifc.errors import CheckpointError, DataError, OptionError
-from minifc.evaluation.exam import CallExam, DataExam, toy_question
-from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table
-from minifc.files import JsonLines, is_empty, read_json, write_text
-from minifc.gemma.checkpoint import load_model, require_finite, stored_dtype
+from minifc.devices import name_of, pick_device
+from minifc.errors import DataError, OptionError
+from minifc.evaluation.asking import Answers, ask, merge_for_asking
+from minifc.evaluation.held_out import HELD_OUT as HELD_OUT_FILE
+from minifc.evaluation.held_out import run_settings, write_conversations
+from minifc.evaluation.questions import QuestionSet, held_out_questions, toy_questions
+from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table, samples, score_table
+from minifc.files import JsonLines, read_records, write_text
+from minifc.gemma.checkpoint import require_finite
+from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, find_data, find_model
-from minifc.terminal import text_samples, text_settings, text_table
+from minifc.loading import Located, load_base
+from minifc.terminal import Sample, Table, colourful, text_samples, text_settings, text_table
 from minifc.text.dialects import FORMATS
-from minifc.text.template import Format
-from minifc.text.tokenizer import load_tokenizer
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
-from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers, merge_lora
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers
 from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 
 
@@ -58,13 +64,13 @@ class RunConfig:
     dtype: str = option("auto", "of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
     device: str = option("auto", "cpu, cuda, mps; auto is the best there is")
     eval_share: float = option(0.1, "share of --data kept for evaluation")
-    cases: int = option(400, "held-out requests to ask the embedded model; no tool fits half of them")
-    test_seed: int = option(0, "draws those requests; another seed draws fresh ones")
+    cases: int = option(100, "held-out questions to ask before and after training; 0 asks none")
+    test_seed: int = option(0, "draws those of the embedded model's own world; another seed draws fresh ones")
     resume: bool = option(False, "go on from the last state in --to, saved every --save-every steps")
 
     def __post_init__(self) -> None:
         require(0 <= self.eval_share < 1, "eval_share", self.eval_share, "must be at least 0 and less than 1")
-        require(self.cases >= 2, "cases", self.cases, "must be at least 2")
+        require(self.cases >= 0, "cases", self.cases, "must be 0 or more")
         alone = len(self.tokens) == 1 or not {"auto", "none"} & set(self.tokens)
         require(alone, "tokens", ",".join(self.tokens), "auto and none stand alone")
         require(bool(self.tokens), "tokens", "", "name tags, or say auto or none")
@@ -76,6 +82,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # No dropout: hardly any conversation comes twice, and on a CPU its random numbers are a quarter of the work.
     "tiny": {
         "max_steps": 360, "rows": 2, "length": 896, "learning_rate": 2e-3, "dropout": 0.0, "dtype": "float32",
+        "cases": 400,
     },
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
     "course": {
@@ -86,6 +93,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 RESUMED_FREELY = ("to", "resume", "device", "cases", "test_seed", "eval_every", "save_every")  # may change in a run
+METRICS = "metrics.jsonl"  # a record per step and per evaluation
 WORLD_SIZE = 5000  # conversations generated for the embedded model
 HELD_OUT = 100  # of these, for the evaluation loss
 
@@ -97,10 +105,12 @@ def main(argv: Sequence[str]) -> None:
         add_options(parser, config, RECIPES)
     args = parser.parse(argv)
     data = getattr(args, "data", "")
-    for name in ("cases", "test_seed") if data else ("eval_share", "calls"):
+    for name in ("test_seed",) if data else ("eval_share", "calls"):
         where = "the embedded model's own world" if data else "--data"
         reason = f"means something only with {where}; leave it out"
         require_option(not hasattr(args, name), name.replace("_", "-"), getattr(args, name, ""), reason)
+    if hasattr(args, "epochs") and hasattr(args, "max_steps") and args.max_steps:
+        raise OptionError(f"--epochs {args.epochs} and --max-steps {args.max_steps}: give only one of them")
     values = RECIPES[args.recipe or ("lean" if data else "tiny")]
     if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
         values = {name: value for name, value in values.items() if name != "max_steps"}
@@ -109,85 +119,122 @@ def main(argv: Sequence[str]) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run works with, read and checked; nothing is written yet."""
+
+    source: Source
+    model: Gemma
+    tokenizer: Tokenizer  # without the new tokens
+    new_tokens: list[str]
+    training: list[Example]
+    evaluation: list[Example]  # for the loss
+    held_out: list[Conversation]  # the conversations of these examples
+    settings: dict[str, dict[str, Any]]
+
+
 def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     """The whole job. Returns the run folder, which is made only once model and data have been read."""
     started = time.perf_counter()
-    format: Format = run.format
+    folder = unfinished_run(run) if run.resume else new_place(run)
+    print(plan(run, loop, folder))
+    job = prepare(run, lora, loop)
+    if run.resume:
+        require_same(folder, job.settings)
+    print(facts(job), dimmed(text_settings({name: job.settings[name] for name in ("run", "lora", "loop")})), sep="\n")
+    open_folder(folder, job)
+    questions = questions_for(run, job)
+
+    answers = {"before": ask_all("before", run, job, questions)}
+    watch = extend(run, lora, loop, job)
+    first = teach(folder, loop, job, watch)
+    save_adapter(job.model, job.tokenizer, folder / "adapter", job.source.name, run.format)
+    if not run.data:
+        merge_for_asking(job.model)
+    answers["after"] = ask_all("after", run, job, questions)
+
+    took = f"{(time.perf_counter() - started) / 60:.1f} minutes" + (f" from step {first} on" if first else "")
+    scores, shown = score_table(answers), samples(questions.questions, answers)
+    tables = [table for table in (scores, watch.table()) if len(table) > 1]
+    write_report(folder, tables, shown, job.settings, took)
+    shutil.rmtree(folder / "states", ignore_errors=True)
+    print("", *([text_samples(shown)] if shown else []), *map(text_table, [scores][: len(scores) - 1]), sep="\n\n")
+    print(f"\n{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))} ({took})")
+    print(f"next: {next_command(run, folder)}")
+    return folder
+
+
+# --- before anything is read ---------------------------------------------------------------------------------------
+
+
+def new_place(run: RunConfig) -> Path:
+    """A folder that a run can be written to, not made yet. Raises OptionError."""
+    folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if (folder / "config.json").is_file():
+        raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
+    try:
+        return new_folder(str(folder))
+    except ArgumentTypeError as error:
+        raise OptionError(f"--to {error}") from None
+
+
+def unfinished_run(run: RunConfig) -> Path:
+    """The folder of a run to go on with. Raises OptionError, or CheckpointError for files that are damaged."""
+    folder = Path(run.to)
+    if not folder.is_dir():
+        raise OptionError(f"--to {folder}: no such run to go on with")
+    if (folder / "report.md").exists():
+        raise OptionError(f"--to {folder}: this run is finished; name a new folder for another")
+    run_settings(folder)
+    if (folder / METRICS).is_file():
+        read_records(folder / METRICS)
+    return folder
+
+
+def plan(run: RunConfig, loop: LoopConfig, folder: Path) -> str:
+    """What is about to happen, for people."""
+    asked = f"questions about {'conversations kept out of training' if run.data else 'functions it has never seen'}"
+    steps = f"{loop.max_steps:,} steps" if loop.max_steps else f"{loop.epochs} epoch{'s' * (loop.epochs > 1)}"
+    rows = f"the conversations of {run.data}" if run.data else f"{WORLD_SIZE - HELD_OUT:,} generated conversations"
+    lines = [
+        f"The language model {run.model} is taught to call functions:",
+        f"  1. It is asked {'' if run.data else f'{run.cases} '}{asked}.",
+        f"  2. It is trained for {steps} on {rows}.",
+        "  3. It is asked the same questions again, and both results are shown side by side.",
+    ]
+    if not run.cases:
+        lines[1:] = [f"  It is trained for {steps} on {rows}."]
+    if run.model == TINY and not run.data:
+        lines.append("With the default settings this takes about five minutes on two CPU cores.")
+    return "\n".join([*lines, f"Everything is kept in {folder}.", ""])
+
+
+# --- reading and checking ------------------------------------------------------------------------------------------
+
+
+def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
+    """Read model and data, and check every option against them."""
     source, device = find_model(run.model), pick_device(run.device)
     data = find_data(run.data) if run.data else None
     training, kept = split_data(data, run, loop.seed)
     tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
-    drafts = [draft(row, tokenizer, format, named_tokens(run.tokens)) for row in [*training, *kept]]
+    drafts = [draft(row, tokenizer, run.format, named_tokens(run.tokens)) for row in [*training, *kept]]
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens)))
-    dtype = pick_dtype(run.dtype, stored_dtype(source.path), device)
-    model = load_model(source.path, dtype, device)
+    model, _ = load_base(Located(source, None, run.format), run.dtype, device)
     require_finite(model, source.path)
     taught.add_tokens(new, run.reuse_unused)
     examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
     evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
-    measured = {example.source for example in evaluation}
-    kept = [conversation for conversation in kept if conversation.source in measured]
     if set(new) - set(tokenizer.control):
         check_room(model, tokenizer, run.reuse_unused)
-    find_layers(model, lora.targets, bool(new))  # nothing more can be wrong with the options: now the work may begin
-    print(f"{run.model}: {sum(p.numel() for p in model.parameters()):,} parameters, {name_of(dtype)} on {device}")
-    settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop)}
+    find_layers(model, lora.targets, bool(new))
+    measured = {example.source for example in evaluation}
+    held_out = [conversation for conversation in kept if conversation.source in measured]
     commits = {"model": source.commit, "data": data.commit if data else "", "examples": digest(examples)}
-    resolved = settings | {"commits": commits}
-    folder = old_folder(run, resolved) if run.resume else new_folder(run)
-    if not run.resume:
-        write_text(folder / "config.json", json.dumps(resolved, indent=2) + "\n")
-    print(text_settings(settings))
-
-    exam: CallExam | DataExam
-    if run.data:
-        exam = DataExam(kept, format)
-    else:
-        exam = CallExam([toy_question(case) for case in toy.held_out_cases(run.cases, run.test_seed)], format)
-    exam.sit("before", model, tokenizer)
-
-    torch.manual_seed(loop.seed)
-    add_tokens(model, tokenizer, new, run.init, run.reuse_unused)  # first: LoRA freezes all but what is new
-    layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"new tokens: {' '.join(new) or 'none'}")
-    print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
-    if set(lora.targets) & set(VOCABULARY):
-        table = model.model.embed_tokens.size * model.config.hidden_size * dtype.itemsize
-        print(
-            f"LoRA on the table, which reading and writing share: merged, it is two tables, {table / 1e6:,.0f} MB more"
-        )
-    watch = RowWatch(model, tokenizer, examples)
-
-    states = folder / "states"
-    first = latest_step(states)  # not 0 where it goes on
-    with JsonLines(folder / "metrics.jsonl", first) as metrics:
-        for record in metrics.kept:
-            watch(record)
-
-        def log(record: dict[str, Any]) -> None:
-            metrics(record)
-            watch(record)
-
-        train(model, examples, loop, evaluation, log, states)
-    save_adapter(model, tokenizer, folder / "adapter", source.name, format)
-    if not run.data:  # hundreds of questions follow
-        merge_lora(model)  # it answers the same, in less time
-    exam.sit("after", model, tokenizer)
-
-    tables = [exam.table(), *([watch.table()] if new else [])]
-    took = f"{(time.perf_counter() - started) / 60:.1f} minutes" + (f" from step {first} on" if first else "")
-    write_report(folder, tables, exam.samples(), resolved, took)
-    shutil.rmtree(states, ignore_errors=True)
-    print("", text_samples(exam.samples()), text_table(exam.table()), sep="\n\n")
-    print(f"\n{folder}: config.json, metrics.jsonl, loss.png, report.md, adapter ({took})")
-    if run.data:
-        print(f"next: python -m minifc.export {folder} --to my-model")
-    else:
-        print(f"next: python -m minifc.evaluate --adapter {folder / 'adapter'} --test-seed 1 --sentences unseen")
-    return folder
+    settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
+    return Job(source, model, tokenizer, new, examples, evaluation, held_out, settings)
 
 
 def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
@@ -207,37 +254,102 @@ def digest(examples: Sequence[Example]) -> str:
     return whole.hexdigest()[:16]
 
 
-def new_folder(run: RunConfig) -> Path:
-    """An empty folder for a run."""
-    folder = Path(run.to) if run.to else Path("runs") / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if folder.exists() and (not folder.is_dir() or not is_empty(folder)):
-        raise OptionError(f"--to {folder}: not empty; name a new folder, or go on with its run by --resume")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def old_folder(run: RunConfig, resolved: Mapping[str, Any]) -> Path:
-    """The folder of an unfinished run of the same settings."""
-    folder = Path(run.to)
-    if not folder.is_dir():
-        raise OptionError(f"--to {folder}: no such run to go on with")
-    if (folder / "report.md").exists():
-        raise OptionError(f"--to {folder}: this run is finished; name a new folder for another")
-    begun = read_json(folder / "config.json", CheckpointError)
-    for group, values in json.loads(json.dumps(resolved)).items():
+def require_same(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise OptionError unless an unfinished run was begun with the same settings."""
+    begun = run_settings(folder)
+    for group, values in json.loads(json.dumps(settings)).items():
         for name, value in values.items():
-            before = begun.get(group, {}).get(name)
+            before = begun[group].get(name)
             if name not in RESUMED_FREELY and before != value:
                 raise OptionError(
                     f"--to {folder}: begun with {name}={before!r}, not {value!r}; resume it with the same"
                 )
-    if not latest_step(folder / "states"):
+
+
+def facts(job: Job) -> str:
+    """Size, dtype and device of the model."""
+    first = next(job.model.parameters())
+    numbers = sum(p.numel() for p in job.model.parameters())
+    return f"{job.source.name}: {numbers:,} parameters, {name_of(first.dtype)} on {first.device}"
+
+
+def dimmed(text: str) -> str:
+    """Less bright, where the terminal has colours."""
+    return f"\033[2m{text}\033[0m" if colourful(sys.stdout) else text
+
+
+def open_folder(folder: Path, job: Job) -> None:
+    """Make the run folder, or go on in it: settings, and for a data set the conversations kept out of training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.json", json.dumps(job.settings, indent=2) + "\n")
+    if job.settings["run"]["data"]:
+        write_conversations(job.held_out, folder / HELD_OUT_FILE)
+    if job.settings["run"]["resume"] and not latest_step(folder / "states"):
         print(f"{folder}: no state was saved yet (--save-every); it starts at the first step")
-    return folder
 
 
-def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], resolved: Any, took: str) -> None:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+# --- asking, training, reporting -----------------------------------------------------------------------------------
+
+
+def questions_for(run: RunConfig, job: Job) -> QuestionSet:
+    """The questions to ask before and after training."""
+    if not run.data:
+        return toy_questions(run.cases, run.test_seed)
+    found = held_out_questions(run.data, job.held_out)
+    asked = found.first(run.cases)
+    print(
+        f"{len(asked.questions):,} of {len(found.questions):,} questions about {len(job.held_out):,} held-out "
+        "conversations are asked (--cases)"
+    )
+    return asked
+
+
+def ask_all(name: str, run: RunConfig, job: Job, questions: QuestionSet) -> Answers:
+    return ask(
+        job.model,
+        job.tokenizer,
+        questions.questions,
+        run.format,
+        name=name,
+        conversations=questions.conversations,
+    )
+
+
+def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowWatch:
+    """Add the new tokens and LoRA, which are what is trained; what is returned watches the new tokens' rows."""
+    model = job.model
+    torch.manual_seed(loop.seed)
+    add_tokens(model, job.tokenizer, job.new_tokens, run.init, run.reuse_unused)  # first: LoRA freezes all else
+    layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"new tokens: {' '.join(job.new_tokens) or 'none'}")
+    print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
+    if set(lora.targets) & set(VOCABULARY):
+        itemsize = next(model.parameters()).dtype.itemsize
+        table = model.model.embed_tokens.size * model.config.hidden_size * itemsize
+        print(
+            f"LoRA on the table, which reading and writing share: merged, it is two tables, {table / 1e6:,.0f} MB more"
+        )
+    return RowWatch(model, job.tokenizer, job.training)
+
+
+def teach(folder: Path, loop: LoopConfig, job: Job, watch: RowWatch) -> int:
+    """Train. Returns the step that a resumed run went on from, else 0."""
+    first = latest_step(folder / "states")
+    with JsonLines(folder / METRICS, first) as metrics:
+        for record in metrics.kept:
+            watch(record)
+
+        def log(record: dict[str, Any]) -> None:
+            metrics(record)
+            watch(record)
+
+        train(job.model, job.training, loop, job.evaluation, log, folder / "states")
+    return first
+
+
+def write_report(folder: Path, tables: Sequence[Table], shown: Sequence[Sample], settings: Any, took: str) -> None:
+    records = read_records(folder / METRICS)
     if not draw_loss(records, folder / "loss.png"):
         print("loss.png: not drawn; pip install matplotlib for it")
     parts = [
@@ -246,11 +358,17 @@ def write_report(folder: Path, tables: Sequence[Any], samples: Sequence[Any], re
         *(markdown_table(table) for table in tables),
         "![loss](loss.png)",
         "## Conversations",
-        markdown_samples(samples),
+        markdown_samples(shown),
         "## Configuration",
-        f"```json\n{json.dumps(resolved, indent=2)}\n```",
+        f"```json\n{json.dumps(settings, indent=2)}\n```",
     ]
     write_text(folder / "report.md", "\n\n".join(parts) + "\n")
+
+
+def next_command(run: RunConfig, folder: Path) -> str:
+    if run.data:
+        return f"python -m minifc.export {folder} --to my-model"
+    return f"python -m minifc.evaluate --model {folder} --test-seed 1 --sentences unseen"
 
 
 if __name__ == "__main__":

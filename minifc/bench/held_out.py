@@ -16,8 +16,9 @@ import torch
 
 from minifc.cli import Parser, from_args, new_file
 from minifc.data import toy
-from minifc.evaluation.exam import CallExam, Worked, toy_examples, toy_question
+from minifc.evaluation.asking import ask
 from minifc.evaluation.judging import Score, Share
+from minifc.evaluation.questions import Demonstration, toy_demonstrations, toy_questions
 from minifc.files import write_text
 from minifc.gemma.checkpoint import load_model
 from minifc.gemma.model import Gemma
@@ -50,19 +51,22 @@ def measure() -> list[dict[str, Any]]:
     """A record per model, training seed, kind of sentence and test seed."""
     results: list[dict[str, Any]] = []
 
-    def ask(name: str, seed: int | None, model: Gemma, tokenizer: Tokenizer, worked: Sequence[Worked] = ()) -> None:
+    def measure_model(
+        name: str, seed: int | None, model: Gemma, tokenizer: Tokenizer, demonstrations: Sequence[Demonstration] = ()
+    ) -> None:
         kinds: tuple[toy.Sentences, ...] = ("known", "unseen", "shuffled") if name == TAUGHT else ("known",)
         for sentences in kinds:
             for test_seed in TEST_SEEDS:
-                exam = CallExam([toy_question(case) for case in toy.held_out_cases(CASES, test_seed, sentences)])
-                score = exam.sit(f"{name}, {sentences}, test {test_seed}", model, tokenizer, worked).score
+                questions = toy_questions(CASES, test_seed, sentences).questions
+                bar = f"{name}, {sentences}, test {test_seed}"
+                answers = ask(model, tokenizer, questions, name=bar, demonstrations=demonstrations)
                 what = {"model": name, "seed": seed, "sentences": sentences, "test_seed": test_seed}
-                results.append(what | asdict(score))
+                results.append(what | asdict(answers.score))
 
     with tempfile.TemporaryDirectory() as folder:
-        ask("untaught", None, *_base())
+        measure_model("untaught", None, *_base())
         for seed in SEEDS:
-            ask("untaught, 3 examples in the prompt", seed, *_base(), toy_examples(seed))
+            measure_model("untaught, 3 examples in the prompt", seed, *_base(), toy_demonstrations(seed))
         for name, tokens in (("LoRA without new tokens", ("none",)), (TAUGHT, ("auto",))):
             for seed in SEEDS:
                 given = Namespace(to=f"{folder}/{name}-{seed}", tokens=tokens, cases=2, seed=seed)
@@ -75,7 +79,7 @@ def measure() -> list[dict[str, Any]]:
                 model, tokenizer = _base()
                 load_adapter(model, tokenizer, result / "adapter")
                 merge_lora(model)  # it answers the same, in less time
-                ask(name, seed, model, tokenizer)
+                measure_model(name, seed, model, tokenizer)
     return results
 
 

@@ -10,12 +10,12 @@ from minifc.errors import CallError
 from minifc.text.calls import Call, parse_calls, write_json
 from minifc.text.tokenizer import Tokenizer
 
-# What is wrong with these calls, or with one that cannot be read (None); None if nothing is.
+# Judges a turn's calls (None if they could not be parsed) and returns why they are wrong, or None.
 Rule = Callable[[Sequence[Call] | None], str | None]
 
 
 def exactly(expected: Sequence[Call]) -> Rule:
-    """The rule that an answer makes these calls, in any order, and no others."""
+    """The rule that a turn makes these calls, in any order, and no others."""
 
     def rule(calls: Sequence[Call] | None) -> str | None:
         if calls is None:
@@ -41,35 +41,42 @@ class Verdict:
 
     expected: tuple[str, ...] | None  # the names of the tools that it should call; None: any of them
     calls: tuple[Call, ...]
-    error: str | None  # what is wrong with it
-
-    malformed: bool = False  # it began a call that cannot be read
+    error: str | None  # why it is wrong, or None
+    unreadable: bool = False  # it began a call that cannot be read
+    ran_on: bool = False  # it reached the limit of tokens before its end
 
     @property
-    def fits(self) -> bool:
+    def has_tool(self) -> bool:
         """Whether there is a tool for the request."""
         return self.expected != ()
 
     @property
     def called(self) -> bool:
-        return self.malformed or bool(self.calls)
+        return self.unreadable or bool(self.calls)
 
     @property
-    def named(self) -> bool:
+    def right_tools(self) -> bool:
         """It calls the right tools, with whatever arguments."""
         if self.expected is None:
             return bool(self.calls)
         return Counter(call.name for call in self.calls) == Counter(self.expected)
 
 
-def judge(ids: Sequence[int], expected: tuple[str, ...] | None, rule: Rule, tokenizer: Tokenizer) -> Verdict:
-    """Read one model turn and hold it against the rule for it."""
+def judge(
+    ids: Sequence[int], expected: tuple[str, ...] | None, rule: Rule, tokenizer: Tokenizer, ran_on: bool = False
+) -> Verdict:
+    """Read the ids of one model turn and judge its calls. ran_on: the turn was cut at the limit of tokens."""
+    calls: tuple[Call, ...] = ()
+    unreadable = False
     try:
         calls = tuple(parse_calls(ids, tokenizer))
-    except CallError as error:
-        wrong = f"the call cannot be read: {error}" if rule(None) else None
-        return Verdict(expected, (), wrong, malformed=True)
-    return Verdict(expected, calls, rule(calls))
+        error = rule(calls)
+    except CallError as problem:
+        unreadable = True
+        error = f"the call cannot be read: {problem}" if rule(None) else None
+    if error and ran_on:
+        error = f"ran to the limit; {error}"
+    return Verdict(expected, calls, error, unreadable, ran_on)
 
 
 @dataclass(frozen=True)
@@ -105,24 +112,26 @@ class Score:
 
     right: Share  # of all requests: nothing is wrong with the answer
     exact: Share  # of requests that have their tool: exactly the right calls
-    names: Share  # of the same: the right tools, whatever the arguments
-    arguments: Share  # of those with the right tools: the right arguments
-    false_refusals: Share  # of requests that have their tool: no call at all
+    right_tools: Share  # of the same: the right tools, whatever the arguments
+    right_arguments: Share  # of those with the right tools: the right arguments
+    false_refusals: Share  # of requests that have their tool: an answer that ends without a call
     false_calls: Share  # of requests that no tool fits: a call, readable or not
-    readable: Share  # of all answers that call: every call can be read
+    unreadable: Share  # of all answers that call: a call that cannot be read
+    ran_on: Share  # of all answers: the limit of tokens came before the end
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> "Score":
-        fits = [verdict for verdict in verdicts if verdict.fits]
-        unfit = [verdict for verdict in verdicts if not verdict.fits]
+        fitting = [verdict for verdict in verdicts if verdict.has_tool]
+        unfit = [verdict for verdict in verdicts if not verdict.has_tool]
         called = [verdict for verdict in verdicts if verdict.called]
-        named = [verdict for verdict in fits if verdict.named]
+        right_tools = [verdict for verdict in fitting if verdict.right_tools]
         return cls(
             right=Share(sum(v.error is None for v in verdicts), len(verdicts)),
-            exact=Share(sum(v.error is None for v in fits), len(fits)),
-            names=Share(len(named), len(fits)),
-            arguments=Share(sum(v.error is None for v in named), len(named)),
-            false_refusals=Share(sum(not v.called for v in fits), len(fits)),
+            exact=Share(sum(v.error is None for v in fitting), len(fitting)),
+            right_tools=Share(len(right_tools), len(fitting)),
+            right_arguments=Share(sum(v.error is None for v in right_tools), len(right_tools)),
+            false_refusals=Share(sum(not (v.called or v.ran_on) for v in fitting), len(fitting)),
             false_calls=Share(sum(v.called for v in unfit), len(unfit)),
-            readable=Share(sum(not v.malformed for v in called), len(called)),
+            unreadable=Share(sum(v.unreadable for v in called), len(called)),
+            ran_on=Share(sum(v.ran_on for v in verdicts), len(verdicts)),
         )

@@ -1,0 +1,146 @@
+"""Questions put to a model, in batches, and its answers judged."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from minifc.calling.grammar import Grammar, check_tools
+from minifc.data import Conversation
+from minifc.errors import SchemaError
+from minifc.evaluation.judging import Score, Verdict, judge
+from minifc.evaluation.likelihood import bits_per_byte
+from minifc.evaluation.questions import Demonstration, Question
+from minifc.gemma.generate import generate
+from minifc.gemma.model import Gemma
+from minifc.terminal import printable, progress
+from minifc.text.messages import Message
+from minifc.text.template import Format, render, stop_ids
+from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
+from minifc.tuning.lora import merge_lora
+
+BATCH = 16
+MAX_NEW_TOKENS = 256
+Grammars = Callable[[int], Grammar | None]  # the grammar of the question of that number
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said to each question, and what that is worth."""
+
+    texts: list[str]
+    verdicts: list[Verdict | None]  # None where the question has no rule
+    bits_per_byte: float | None = None  # of the conversations beside the questions
+
+    @property
+    def score(self) -> Score:
+        return Score.of([verdict for verdict in self.verdicts if verdict])
+
+
+def ask(
+    model: Gemma,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    format: Format = "gemma",
+    *,
+    name: str | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    demonstrations: Sequence[Demonstration] = (),
+    constrained: bool = False,
+    conversations: Sequence[Conversation] = (),
+) -> Answers:
+    """Ask every question, greedily, and judge the answers.
+
+    name: of the progress bar; None for no bar. demonstrations: solved examples, to stand in the prompt.
+    constrained: hold calls to the tools' schemas. conversations: measure the likelihood of their model turns, too.
+    """
+    shown = demonstration_turns(demonstrations, tokenizer, format)
+    prompts = [prompt(question, tokenizer, format, shown) for question in questions]
+    grammars = question_grammars(questions, tokenizer) if constrained else _no_grammar
+    replies = answer(model, tokenizer, prompts, max_new_tokens, grammars, name)
+    verdicts = [
+        judge(ids, question.expected, question.rule, tokenizer, ran_on=len(ids) == max_new_tokens)
+        if question.rule
+        else None
+        for question, ids in zip(questions, replies, strict=True)
+    ]
+    bits = bits_per_byte(model, tokenizer, conversations, format) if conversations else None
+    return Answers([tokenizer.decode(ids) for ids in replies], verdicts, bits)
+
+
+def answer(
+    model: Gemma,
+    tokenizer: Tokenizer,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    grammars: Grammars,
+    name: str | None,
+) -> list[list[int]]:
+    """The ids of each prompt's greedy answer, without the stop id; one cut at the limit has max_new_tokens ids."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of one batch alike in length
+    replies: list[list[int]] = [[] for _ in prompts]
+    with progress(len(prompts), name, "question", show=name is not None and bool(prompts)) as bar:
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            constraints = [grammar.fresh() if (grammar := grammars(i)) else None for i in batch]
+            batch_prompts = [prompts[i] for i in batch]
+            new = generate(model, batch_prompts, max_new_tokens, stop_ids(tokenizer), constraints=constraints)
+            for i, ids in zip(batch, new, strict=True):
+                replies[i] = ids
+            bar.update(len(batch))
+    return replies
+
+
+def prompt(question: Question, tokenizer: Tokenizer, format: Format, demonstrations: Sequence[Message]) -> list[int]:
+    """The ids that ask a question, after demonstrations in turns of their own."""
+    tools = () if question.verbatim else question.tools  # verbatim messages hold the tools in their text
+    ids = render(
+        question.messages, tokenizer, tools, format, add_generation_prompt=True, verbatim=question.verbatim
+    ).ids
+    before = render(demonstrations, tokenizer, format=format).ids if demonstrations else []
+    return before + (ids[1:] if before else ids)  # one <bos>
+
+
+def demonstration_turns(demonstrations: Sequence[Demonstration], tokenizer: Tokenizer, format: Format) -> list[Message]:
+    """Solved examples as plain turns: each has tools of its own, so its turns are written out.
+
+    Their tags stay text, as for any model that has no tokens for them.
+    """
+    messages: list[Message] = []
+    for turns, tools in demonstrations:
+        rendered = render(turns, tokenizer, tools, format).text.split(START_OF_TURN)[1:]
+        contents = [turn.partition("\n")[2].partition(END_OF_TURN)[0] for turn in rendered]
+        messages += [{"role": "user", "content": contents[0]}, {"role": "model", "content": contents[1]}]
+    return messages
+
+
+def question_grammars(questions: Sequence[Question], tokenizer: Tokenizer) -> Grammars:
+    """Each question's grammar, made when it is asked for; None, and a note, where a schema cannot be followed."""
+    refused: dict[int, str] = {}
+    for number, question in enumerate(questions):
+        try:
+            check_tools(question.tools)
+        except SchemaError as error:
+            refused[number] = str(error)
+    if refused:
+        why = printable(next(iter(refused.values())))
+        print(f"asked without constraint: {len(refused)} of {len(questions)} questions; {why}", file=sys.stderr)
+
+    @lru_cache(2 * BATCH)  # equal tools share one; thousands of others must not fill the memory
+    def grammar(tools: str) -> Grammar:
+        return Grammar(json.loads(tools), tokenizer)
+
+    return lambda number: None if number in refused else grammar(json.dumps(questions[number].tools))
+
+
+def _no_grammar(number: int) -> None:
+    return None
+
+
+def merge_for_asking(model: Gemma) -> None:
+    """Merge LoRA to save time, in fp32; in a narrower dtype the rounded sum would be another model."""
+    if next(model.parameters()).dtype == torch.float32:
+        merge_lora(model)
