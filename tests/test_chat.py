@@ -16,7 +16,6 @@ from commands import run
 from minifc import chat
 from minifc.calling import agent as agent_module
 from minifc.calling import sample_tools, tiny_tools
-from minifc.calling import tools as tools_module
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
 from minifc.hub import Source
@@ -325,10 +324,8 @@ def area(box: Box) -> float:
 """
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
-    """They may use a dataclass and a neighbour, and run in whichever way a process can be started."""
+def test_tools_of_ones_own(written: Any) -> None:
+    """They may use a dataclass and a module beside their file."""
     written("FACTOR = 2\n", "own_neighbour")
     tools = chat.load_tools(Path(written(OWN)))
-    monkeypatch.setattr(tools_module, "START", start)
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0
