@@ -1,15 +1,16 @@
-"""What the evaluate command refuses, and what its exams keep."""
+"""What the evaluate command refuses, and what it asks."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run
 
 from minifc import evaluate
 from minifc.calling.grammar import Grammar
-from minifc.evaluation import exam
-from minifc.evaluation.exam import CallExam, question_of
+from minifc.evaluation import asking
+from minifc.evaluation.questions import Question, question_of
 from minifc.terminal import text_samples
 from minifc.text.calls import TAGS
 from minifc.text.tokenizer import load_tokenizer
@@ -18,17 +19,23 @@ from minifc.text.tokenizer import load_tokenizer
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--adapter", "none", "--how", "both"), "--how both: neither model nor adapter has the token <tool_call>"),
+        (
+            ("--model", "weights/tiny", "--how", "both"),
+            "--how both: neither model nor adapter has the token <tool_call>",
+        ),
         (("--categories", "multiple"), "--categories multiple: has no effect"),
         (("--data", "x.jsonl", "--sentences", "unseen"), "--sentences unseen: has no effect"),
         (("--data", "x.jsonl", "--test-seed", "0"), "--test-seed 0: has no effect"),
         (("--bfcl", "x", "--sentences", "known"), "--sentences known: has no effect"),
+        (("--bfcl", "x", "--data", "y"), "--data and --bfcl ask different questions"),
+        (("--run", "runs/nowhere"), "config.json: not found"),
+        (("--cases", "0"), "--cases 0: must be at least 1"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(
     capsys: pytest.CaptureFixture[str], options: tuple[str, ...], why: str
 ) -> None:
-    assert run(evaluate.main, *options, "--cases", "2") == 2
+    assert run(evaluate.main, "--cases", "2", *options) == 2
     assert why in capsys.readouterr().err
 
 
@@ -46,12 +53,12 @@ def test_grammars_are_shared_and_forgotten(
 ) -> None:
     tokenizer, made = load_tokenizer(tiny), []
     tokenizer.add_tokens(list(TAGS))
-    monkeypatch.setattr(exam, "Grammar", lambda *args: made.append(args) or Grammar(*args))
+    monkeypatch.setattr(asking, "Grammar", lambda *args: made.append(args) or Grammar(*args))
 
-    def question(name: str, kind: str = "object") -> exam.Question:
+    def question(name: str, kind: str = "object") -> Question:
         return question_of([{"role": "user", "content": "?"}], [{"name": name, "parameters": {"type": kind}}], [])
 
-    grammars = CallExam([question("f"), question("f"), question("g", "string")]).grammars(tokenizer)
+    grammars = asking.question_grammars([question("f"), question("f"), question("g", "string")], tokenizer)
     assert not made
     assert grammars(0) is grammars(1)
     assert grammars(2) is None
@@ -63,3 +70,25 @@ def test_grammars_are_shared_and_forgotten(
 
 def test_what_a_model_wrote_commands_no_terminal() -> None:
     assert "\033" not in text_samples([[("user", "a\033[2Jb\x85c")]])
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Instead of asking, evaluate notes which base model and adapter it would ask."""
+    located: list[Any] = []
+    monkeypatch.setattr(evaluate, "ask_all", lambda args, where, sets: located.append(where) or {})
+    monkeypatch.setattr(evaluate, "report", lambda *args: None)
+    return located
+
+
+def test_a_model_is_not_asked_with_the_embedded_adapter(tiny: Path, tmp_path: Path, no_model: list[Any]) -> None:
+    for options, adapter in (
+        ((), "tiny-caller"),
+        (("--model", str(tiny)), None),
+        (("--model", str(tiny), "--adapter", str(tiny.parent / "tiny-caller")), "tiny-caller"),
+        (("--adapter", str(tiny.parent / "tiny-caller")), "tiny-caller"),
+    ):
+        assert run(evaluate.main, *options, "--cases", "2") == 0
+        located = no_model.pop()
+        assert located.base.path.name == "tiny"
+        assert (located.adapter and located.adapter.name) == adapter
