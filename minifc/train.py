@@ -200,7 +200,7 @@ def plan(run: RunConfig, loop: LoopConfig, folder: Path) -> str:
         f"The language model {run.model} is taught to call functions:",
         f"  1. It is asked {'' if run.data else f'{run.cases} '}{asked}.",
         f"  2. It is trained for {steps} on {rows}.",
-        "  3. It is asked the same questions again, and both results are shown side by side.",
+        "  3. It is asked the same again, and both results are shown side by side.",
     ]
     if not run.cases:
         lines[1:] = [f"  It is trained for {steps} on {rows}."]

@@ -18,6 +18,7 @@ import minifc
 from minifc.cli import Parser, add_options, run_command
 from minifc.data import Conversation, Example, audit, draft, make_examples, pack, toy
 from minifc.data.learning import fitting, named_tokens, tokens_to_add
+from minifc.devices import pick_dtype
 from minifc.errors import CallError, ConfigError, DataError, HubError, OptionError, TemplateError, TrainingError
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
@@ -25,7 +26,7 @@ from minifc.hub import find_model
 from minifc.text.calls import TAGS, read_call
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
-from minifc.train import main, pick_dtype
+from minifc.train import main
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import ExtendedVocabulary
