@@ -18,6 +18,7 @@ from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import text_table
 from minifc.text.calls import TAGS, parse_calls
+from minifc.text.dialects import FORMATS
 from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser("audit", __doc__ or "", "python -m minifc.audit conversations.jsonl --row 3")
     parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
     parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
-    parser.add_argument("--format", choices=["gemma", "course"], default="gemma", help="whose turns (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="gemma", help="format of the turns (default: %(default)s)")
     parser.add_argument(
         "--calls", choices=["canonical", "verbatim"], default="canonical",
         help="calls in the data's own text: as minifc writes them, or as they are (%(default)s)",
