@@ -41,7 +41,8 @@ model = minifc.load_model(MODEL, dtype=torch.float32)
 #
 # The embedded model went through the same three stages in miniature, and the generator of its texts is in the package
 # ([minifc/data/toy](../minifc/data/toy/texts.py)). One document of each stage, drawn at random. First plain text, with
-# a passage and lines that follow from it. Many of its words are invented or garbled, so that nothing can be known by heart:
+# a passage and lines that follow from it. Many of its words are invented or garbled, so that nothing can be known by
+# heart:
 
 # %%
 for piece, _ in toy.text_document(random.Random(1)):

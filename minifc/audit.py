@@ -31,7 +31,7 @@ class Findings:
     """What was seen in the rows."""
 
     rendered: dict[str, Rendered] = field(default_factory=dict)  # by the source of the row
-    faults: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     tags: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     spelled: Counter[str] = field(default_factory=Counter)
@@ -66,18 +66,18 @@ def main(argv: Sequence[str]) -> None:
         rows = rows[args.row - 1 : args.row]
     findings = examine(rows, tokenizer, args.format, args.calls == "canonical")
     if args.row is not None:
-        if findings.faults:
-            raise DataError(findings.faults[0])
+        if findings.refused:
+            raise DataError(findings.refused[0])
         (rendered,) = findings.rendered.values()
         if args.learn == "all":
             rendered = replace(rendered, mask=[True] * len(rendered.ids))
         print(marked(rendered, tokenizer, sys.stdout.isatty()))
     else:
         print(text_table([["data", args.data], *summary(findings, len(rows), args.length, args.learn == "all")]))
-        for fault in findings.faults[:SHOWN]:
-            print(f"cannot be learned from: {fault}")
-        if len(findings.faults) > SHOWN:
-            print(f"... and {len(findings.faults) - SHOWN} more")
+        for why in findings.refused[:SHOWN]:
+            print(f"cannot be learned from: {why}")
+        if len(findings.refused) > SHOWN:
+            print(f"... and {len(findings.refused) - SHOWN} more")
 
 
 def examine(
@@ -85,7 +85,7 @@ def examine(
 ) -> Findings:
     """Read every row, register the tags that occur with the tokenizer, and render what can be rendered.
 
-    canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then a fault.
+    canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then refused.
     """
     findings = Findings()
     drafts: list[Draft] = []
@@ -94,7 +94,7 @@ def examine(
             conversation = read_conversation(row, source)
             drafts.append(draft(with_canonical_calls(conversation) if canonical else conversation, tokenizer, format))
         except MinifcError as error:
-            findings.faults.append(named(error, source))
+            findings.refused.append(named(error, source))
     seen = audit(drafts)
     findings.tags, findings.unknown, findings.spelled = seen.tags, seen.unknown, seen.spelled
     tokenizer.add_tokens([tag for tag in seen.tags if tag not in tokenizer.control])
@@ -103,7 +103,7 @@ def examine(
         try:
             rendered = encode(one.pieces, tokenizer)
         except MinifcError as error:
-            findings.faults.append(named(error, source))
+            findings.refused.append(named(error, source))
             continue
         findings.rendered[source] = rendered
         for turn in learned_turns(rendered):
@@ -115,7 +115,7 @@ def examine(
 
 
 def named(error: MinifcError, source: str) -> str:
-    """The fault with the row it is in, once."""
+    """The error with the row it is in, once."""
     return str(error) if str(error).startswith(source) else f"{source}: {error}"
 
 
@@ -137,7 +137,7 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool) -> li
     sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
     total = sum(sizes.values())
     learned = total if every_token else sum(sum(rendered.mask) for rendered in findings.rendered.values())
-    lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.faults):,}"]]
+    lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.refused):,}"]]
     if sizes:
         longest = max(sizes, key=sizes.__getitem__)
         long = sum(size > length for size in sizes.values())
