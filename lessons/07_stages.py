@@ -26,7 +26,7 @@ from lesson import CALLER, EMBEDDED, MODEL, show
 
 import minifc
 from minifc.data import toy
-from minifc.evaluation.asking import ask
+from minifc.evaluation import asking
 from minifc.evaluation.questions import toy_question
 from minifc.pretrain import MOST_TOKENS, STAGES, new_model
 from minifc.text.calls import TAGS
@@ -246,7 +246,7 @@ if EMBEDDED:
 if EMBEDDED:
     questions = [toy_question(case) for case in cases]
     for name, (student, words) in students.items():
-        score = ask(student, words, questions).score
+        score = asking.ask(student, words, questions).score
         assert (score.exact.count, score.exact.total) == (results[name, 0][0], COUNT // 2)
 
 # %% [markdown]

@@ -7,7 +7,6 @@ the questions of the Berkeley Function Calling Leaderboard.
 """
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,15 +1,19 @@
-"""What the evaluate command refuses, and what its exams keep."""
+"""What the evaluate command asks, of which model, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from commands import run
 
-from minifc import evaluate
+from minifc import evaluate, train
 from minifc.calling.grammar import Grammar
-from minifc.evaluation import exam
-from minifc.evaluation.exam import CallExam, question_of
+from minifc.data import read_conversations, toy
+from minifc.evaluation import asking
+from minifc.evaluation.asking import Answers, question_grammars
+from minifc.evaluation.held_out import read_held_out, write_conversations
+from minifc.evaluation.questions import Question, data_questions, question_of
 from minifc.terminal import text_samples
 from minifc.text.calls import TAGS
 from minifc.text.tokenizer import load_tokenizer
@@ -18,7 +22,10 @@ from minifc.text.tokenizer import load_tokenizer
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--adapter", "none", "--how", "both"), "--how both: neither model nor adapter has the token <tool_call>"),
+        (
+            ("--model", "weights/tiny", "--how", "both"),
+            "--how both: neither model nor adapter has the token <tool_call>",
+        ),
         (("--categories", "multiple"), "--categories multiple: has no effect"),
         (("--data", "x.jsonl", "--sentences", "unseen"), "--sentences unseen: has no effect"),
         (("--data", "x.jsonl", "--test-seed", "0"), "--test-seed 0: has no effect"),
@@ -46,12 +53,12 @@ def test_grammars_are_shared_and_forgotten(
 ) -> None:
     tokenizer, made = load_tokenizer(tiny), []
     tokenizer.add_tokens(list(TAGS))
-    monkeypatch.setattr(exam, "Grammar", lambda *args: made.append(args) or Grammar(*args))
+    monkeypatch.setattr(asking, "Grammar", lambda *args: made.append(args) or Grammar(*args))
 
-    def question(name: str, kind: str = "object") -> exam.Question:
+    def question(name: str, kind: str = "object") -> Question:
         return question_of([{"role": "user", "content": "?"}], [{"name": name, "parameters": {"type": kind}}], [])
 
-    grammars = CallExam([question("f"), question("f"), question("g", "string")]).grammars(tokenizer)
+    grammars = question_grammars([question("f"), question("f"), question("g", "string")], tokenizer)
     assert not made
     assert grammars(0) is grammars(1)
     assert grammars(2) is None
@@ -63,3 +70,120 @@ def test_grammars_are_shared_and_forgotten(
 
 def test_what_a_model_wrote_commands_no_terminal() -> None:
     assert "\033" not in text_samples([[("user", "a\033[2Jb\x85c")]])
+
+
+def as_rows(cases: list[toy.Case]) -> str:
+    return "".join(json.dumps(case.row()) + "\n" for case in cases)
+
+
+COURSE = [
+    {"role": "system", "content": '<tools>[{"name": "add", "parameters": {"type": "object"}}]</tools>'},
+    {"role": "human", "content": "Add 1."},
+    {"role": "model", "content": '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'},
+]
+
+
+def test_held_out_conversations_come_back_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(as_rows(toy.training_cases(5, 0)))
+    odd = {"messages": [{"role": "user", "content": "\ud800 é"}, {"role": "assistant", "content": "No."}]}
+    rows = [{"conversations": COURSE}, odd, {"conversations": [{"from": "human", "value": "?"}], "tools": "[]"}]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    conversations = read_conversations(tmp_path)
+    assert [one.verbatim for one in conversations] == [False] * 5 + [True, False, False]
+    write_conversations(conversations, tmp_path / "held_out.jsonl")
+    back = read_held_out(tmp_path / "held_out.jsonl")
+    assert [(b.messages, b.tools, b.verbatim) for b in back] == [
+        (list(c.messages), list(c.tools), c.verbatim) for c in conversations
+    ]
+
+
+def test_questions_of_text_that_holds_its_tags_know_their_tools(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"conversations": COURSE}))
+    (question,) = data_questions(read_conversations(tmp_path / "a.jsonl"))
+    assert [tool["name"] for tool in question.tools] == ["add"]  # which a grammar needs
+    assert question.expected == ("add",)
+
+
+@pytest.mark.parametrize("recipe", ["lean", pytest.param("course", marks=pytest.mark.slow)])
+def test_a_runs_questions_are_asked_again(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same rows, in the same order, with the same limit: the same answers, and the same figures."""
+    (tmp_path / "rows.jsonl").write_text(as_rows(toy.training_cases(12, 0)))
+    folder, asked = tmp_path / "run", list[Answers]()
+
+    def spy(*args, **options) -> Answers:
+        asked.append(asking.ask(*args, **options))
+        return asked[-1]
+
+    monkeypatch.setitem(asking.ask.__kwdefaults__, "max_new_tokens", 24)  # untrained, it runs on
+    monkeypatch.setattr(train, "ask", spy)
+    monkeypatch.setattr(evaluate, "ask", spy)
+    data = ["--model", "weights/tiny", "--data", str(tmp_path / "rows.jsonl"), "--recipe", recipe, "--max-steps", "2"]
+    assert run(train.main, *data, "--to", str(folder), "--cases", "5", "--eval-share", "0.3") == 0
+    printed = capsys.readouterr().out
+    assert "5 of " in printed
+    for row in ("exact calls", "ran to the limit", "bits per byte"):
+        assert row in printed
+    assert len((folder / "held_out.jsonl").read_text().splitlines()) == 4
+    _, after = asked
+    assert len(after.texts) == 5
+    for source in ("--model", "--run"):
+        assert run(evaluate.main, source, str(folder), "--json", "--max-new-tokens", "24") == 0
+        assert asked[-1] == after
+        figures = json.loads(capsys.readouterr().out)[str(folder)]["free"]
+        assert figures["bits_per_byte"] == after.bits_per_byte
+        share = after.score.right
+        assert figures["right"] == {"count": share.count, "total": 5, "interval": list(share.interval)}
+    assert run(evaluate.main, "--run", str(folder), "--model", "weights/tiny", "--cases", "2") == 0
+    assert asked[-1].texts != after.texts[:2]  # its questions, put to another model
+    capsys.readouterr()
+    assert run(evaluate.main, "--model", str(folder), "--test-seed", "1") == 2
+    assert "--test-seed 1: has no effect" in capsys.readouterr().err
+
+
+def test_a_run_about_the_toy_world_is_asked_the_same_again(
+    tmp_path: Path, caller: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(caller, folder / "adapter")
+    settings = {
+        "run": {"data": "", "cases": 2, "test_seed": 7, "dtype": "float32"},
+        "lora": {},
+        "loop": {},
+        "commits": {},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    asked: list[list[str]] = []
+    ask = asking.ask
+    spy = lambda m, t, questions, *args, **options: (  # noqa: E731
+        asked.append([str(one.messages) for one in questions]) or ask(m, t, questions, *args, **options)
+    )
+    monkeypatch.setattr(evaluate, "ask", spy)
+    for options in (("--model", str(folder)), ("--adapter", str(folder)), ("--run", str(folder))):
+        assert run(evaluate.main, *options, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 1
+    assert asked == [[str(case.messages()[:1]) for case in toy.held_out_cases(2, 7)]] * 3
+
+
+def test_another_model_has_no_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(evaluate.main, "--model", "weights/tiny", "--cases", "2", "--json", "--max-new-tokens", "16") == 0
+    assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 0
+    assert run(evaluate.main, "--cases", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ("[]", "config.json: not the settings of a training run"),
+        ('{"run": {"cases": "x", "test_seed": 0}, "lora": {}, "loop": {}, "commits": {}}', "are not numbers"),
+        ('{"run": {"cases": 1, "test_seed": 0, "data": "x"}, "lora": {}, "loop": {}, "commits": {}}', "held_out.jsonl"),
+    ],
+)
+def test_a_damaged_run_is_one_line(settings: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(settings)
+    assert run(evaluate.main, "--run", str(tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert why in error

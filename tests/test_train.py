@@ -14,7 +14,7 @@ from minifc import evaluate, train
 from minifc.cli import run_command
 from minifc.data import Conversation
 from minifc.data.toy import training_cases
-from minifc.evaluation.exam import DataExam
+from minifc.evaluation.likelihood import bits_per_byte
 from minifc.text.calls import TAGS
 
 QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
@@ -325,7 +325,7 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--lerning-rate", "1"], "did you mean --learning-rate?"),
         (["--learning-rate", "fast"], "invalid float value"),
         (["--learning-rate", "-1"], "--learning-rate -1.0: must be above 0"),
-        (["--rank", "0"], "--r 0: the rank must be at least 1"),
+        (["--rank", "0"], "--rank 0: the rank must be at least 1"),
         (["--targets", "q_prj"], "'q_prj' is no linear layer"),
         (["--targets", "q_proj,lm_head"], "both embed_tokens and lm_head, or on neither"),
         (["--tokens", "<tool>"], "--tokens <tool>: it never occurs"),
@@ -339,7 +339,13 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--eval-share", "0.5"], "--eval-share 0.5: means something only with --data; leave it out"),
         (["--eval-share", "many"], "invalid float value"),
         (["--calls", "verbatim"], "--calls verbatim: means something only with --data; leave it out"),
-        (["--data", "rows.jsonl"], "--cases 2: means something only with the embedded model's own world; leave it out"),
+        (
+            ["--data", "rows.jsonl", "--test-seed", "1"],
+            "--test-seed 1: means something only with the embedded model's own world; leave it out",
+        ),
+        (["--epochs", "3", "--max-steps", "5"], "--epochs 3 and --max-steps 5: give only one of them"),
+        (["--to", str(Path(__file__))], "a file is in the way"),
+        (["--to", str(Path(__file__) / "run")], "test_train.py is in the way"),
         (["--resume", "--to", "runs/none"], "runs/none"),
     ],
 )
@@ -374,11 +380,12 @@ def test_before_and_after_are_measured_on_the_same_conversations(tiny: Path) -> 
     """Tags as tokens make a conversation shorter; what fits then is measured before, too."""
     model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
     case = next(iter(training_cases(1, seed=0)))
-    exam = DataExam([Conversation(case.messages(), case.tools)], progress=False)
-    exam.sit("before", model, tokenizer)
+    conversations = [Conversation(case.messages(), case.tools)]
+    before = bits_per_byte(model, tokenizer, conversations, "gemma")
     minifc.add_tokens(model, tokenizer, list(TAGS))
-    exam.sit("after", model, tokenizer)
-    assert all(0 < loss < 100 for loss in exam.losses.values())
+    after = bits_per_byte(model, tokenizer, conversations, "gemma")
+    assert 0 < before < 100
+    assert 0 < after < 100
 
 
 def test_a_folder_in_use_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,3 +404,84 @@ def test_debug_shows_the_traceback() -> None:
 def test_help_has_an_example(command, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command.main, "--help") == 0
     assert "example: python -m minifc." in capsys.readouterr().out
+
+
+def test_a_newcomer_is_told_first_what_happens(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "prepare", lambda *_: (_ for _ in ()).throw(minifc.MinifcError("enough")))
+    assert run(train.main, "--to", str(tmp_path / "run")) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "The language model weights/tiny is taught to call functions:"
+    assert "asked 400 questions" in lines[1]
+    assert "360 steps on 4,900 generated conversations" in lines[2]
+    assert any("about five minutes" in line for line in lines)
+    assert run(train.main, "--data", str(rows), "--cases", "0", "--to", str(tmp_path / "run")) == 2
+    printed = capsys.readouterr().out
+    assert "trained for 1 epoch on the conversations of" in printed
+    assert "asked" not in printed
+    assert "minutes" not in printed
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert run(train.main, "--to", str(tmp_path / "run")) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (
+        captured.err == f"error: --to {tmp_path / 'run'}: cannot be written (Permission denied); name another place\n"
+    )
+
+
+def test_no_questions_where_none_are_wanted(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run(train.main, "--data", str(rows), "--max-steps", "1", "--cases", "0", "--to", str(folder)) == 0
+    printed = capsys.readouterr().out
+    assert "bits per byte" in printed
+    assert "exact calls" not in printed
+
+
+def damage_config(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+
+
+def lose_a_group(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["lora"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def damage_metrics(folder: Path) -> None:
+    (folder / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 1.0, "note": "\xff"}\n')
+
+
+def damage_a_step(folder: Path) -> None:
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": "two", "loss": 1.0}\n')
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (damage_config, "config.json: not the settings of a training run"),
+        (lose_a_group, "config.json: not the settings of a training run"),
+        (damage_metrics, "metrics.jsonl: not UTF-8 text at byte 34"),
+        (damage_a_step, "metrics.jsonl, line 2: the step is 'two', not a number"),
+    ],
+)
+def test_a_run_that_was_damaged_does_not_go_on(
+    damage, part: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    groups = {group: {} for group in ("run", "lora", "loop", "commits")}
+    (folder / "config.json").write_text(json.dumps(groups))
+    damage(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(train.main, "--data", str(rows), "--to", str(folder), "--resume") == 2
+    one_line_error(capsys, part)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 """When an answer is right, and how sure a share is."""
 
 import math
+from pathlib import Path
 from statistics import NormalDist
 
 import pytest
@@ -11,7 +12,7 @@ from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny) -> Tokenizer:
+def tokenizer(tiny: Path) -> Tokenizer:
     tokenizer = load_tokenizer(tiny)
     tokenizer.add_tokens(list(TAGS))
     return tokenizer
@@ -35,7 +36,7 @@ def test_each_expected_call_is_made_once() -> None:
 
 @pytest.mark.parametrize(
     ("count", "total", "low", "high"),
-    [(10, 100, 0.0552291, 0.1743657), (0, 20, 0.0, 0.1611252), (24, 24, 0.8620211, 1.0), (5, 10, 0.2365931, 0.7634069)],
+    [(10, 100, 0.0552291, 0.1743657), (0, 20, 0.0, 0.1611252), (24, 24, 0.8620238, 1.0), (5, 10, 0.2365931, 0.7634069)],
 )
 def test_wilsons_interval(count: int, total: int, low: float, high: float) -> None:
     assert Share(count, total).interval == pytest.approx((low, high), abs=1e-6)
@@ -53,7 +54,9 @@ def test_what_ran_on_is_no_refusal(tokenizer: Tokenizer) -> None:
     rule = exactly([Call("f", {})])
     refused = judge(tokenizer.encode("No."), ("f",), rule, tokenizer)
     ran_on = judge(tokenizer.encode("No. No. No."), ("f",), rule, tokenizer, ran_on=True)
-    right = judge(tokenizer.encode('<tool_call>{"name": "f"}</tool_call>', control=True), ("f",), rule, tokenizer)
+    right = judge(
+        tokenizer.encode('<tool_call>{"name": "f"}</tool_call>', control_tokens=True), ("f",), rule, tokenizer
+    )
     open_call = judge([tokenizer.control["<tool_call>"]], ("f",), rule, tokenizer, ran_on=True)
     score = Score.of([refused, ran_on, right, open_call])
     assert score.false_refusals == Share(1, 4)
