@@ -40,8 +40,9 @@ model = minifc.load_model(MODEL, dtype=torch.float32)
 # ## Three kinds of text
 #
 # The embedded model went through the same three stages in miniature, and the generator of its texts is in the package
-# ([minifc/toy](../minifc/toy/texts.py)). One document of each stage, drawn at random. First plain text, with a passage
-# and lines that follow from it. Many of its words are invented or garbled, so that nothing can be known by heart:
+# ([minifc/data/toy](../minifc/data/toy/texts.py)). One document of each stage, drawn at random. First plain text, with
+# a passage and lines that follow from it. Many of its words are invented or garbled, so that nothing can be known by
+# heart:
 
 # %%
 for piece, _ in toy.text_document(random.Random(1)):
@@ -162,8 +163,8 @@ if EMBEDDED:
 # %%
 students = {"chat model": (model, tokenizer)}
 if EMBEDDED:  # the adapter fits no other model
-    caller, caller_tokenizer = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
-    minifc.load_adapter(caller, caller_tokenizer, CALLER)
+    loaded = minifc.load(CALLER, device="cpu")  # the adapter names the model that it belongs to
+    caller, caller_tokenizer = loaded.model, loaded.tokenizer
     students["caller"] = (caller, caller_tokenizer)
     reply = ask(caller, caller_tokenizer, request, [song])
     print(caller_tokenizer.decode(reply))

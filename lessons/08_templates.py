@@ -414,8 +414,8 @@ print(function_gemma(messages, tools))
 
 # %%
 if EMBEDDED:
-    model, words = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
-    minifc.load_adapter(model, words, CALLER)
+    caller = minifc.load(CALLER, device="cpu")
+    model, words = caller.model, caller.tokenizer
     cases = [case for case in toy.held_out_cases(24, seed=100) if case.fits[0]]
     no_system = {"role": "system", "content": ""}
     nothing = [

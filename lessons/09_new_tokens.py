@@ -403,8 +403,8 @@ assert unknown_tags(row) == {"<tool_reponse>": 1}
 
 # %%
 if EMBEDDED:
-    caller, words = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
-    minifc.load_adapter(caller, words, CALLER)
+    loaded = minifc.load(CALLER, device="cpu")
+    caller, words = loaded.model, loaded.tokenizer
     after = caller.model.embed_tokens.rows.detach()
     for number, tag in enumerate(TAGS):
         moved = float((after[number] - start[number]).norm() / start[number].norm())

@@ -20,14 +20,12 @@ import typing
 from pathlib import Path
 from typing import Literal
 
-import torch
-from lesson import CALLER, ROOT
+from lesson import CALLER
 
 import minifc
 
-model = minifc.load_model(ROOT / "weights/tiny", torch.float32)
-tokenizer = minifc.load_tokenizer(ROOT / "weights/tiny")
-minifc.load_adapter(model, tokenizer, CALLER)
+caller = minifc.load(CALLER, device="cpu")  # with the model that the adapter belongs to
+model, tokenizer = caller.model, caller.tokenizer
 END_THINK = tokenizer.control["</think>"]
 
 # %% [markdown]

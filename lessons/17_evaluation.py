@@ -15,14 +15,13 @@ import random
 from collections import Counter
 
 import torch
-from lesson import CALLER, ROOT, show
+from lesson import CALLER, show
 
 import minifc
 from minifc.data.toy import held_out_cases, training_cases
 
-model = minifc.load_model(ROOT / "weights/tiny", torch.float32)
-tokenizer = minifc.load_tokenizer(ROOT / "weights/tiny")
-minifc.load_adapter(model, tokenizer, CALLER)
+caller = minifc.load(CALLER, device="cpu")  # with the model that the adapter belongs to
+model, tokenizer = caller.model, caller.tokenizer
 
 # %% [markdown]
 # ## Held out means held out

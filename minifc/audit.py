@@ -18,6 +18,7 @@ from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import text_table
 from minifc.text.calls import TAGS, parse_calls
+from minifc.text.dialects import FORMATS
 from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -30,7 +31,7 @@ class Findings:
     """What was seen in the rows."""
 
     rendered: dict[str, Rendered] = field(default_factory=dict)  # by the source of the row
-    faults: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     tags: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     spelled: Counter[str] = field(default_factory=Counter)
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser("audit", __doc__ or "", "python -m minifc.audit conversations.jsonl --row 3")
     parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
     parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
-    parser.add_argument("--format", choices=["gemma", "course"], default="gemma", help="whose turns (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="gemma", help="format of the turns (default: %(default)s)")
     parser.add_argument(
         "--calls", choices=["canonical", "verbatim"], default="canonical",
         help="calls in the data's own text: as minifc writes them, or as they are (%(default)s)",
@@ -65,18 +66,18 @@ def main(argv: Sequence[str]) -> None:
         rows = rows[args.row - 1 : args.row]
     findings = examine(rows, tokenizer, args.format, args.calls == "canonical")
     if args.row is not None:
-        if findings.faults:
-            raise DataError(findings.faults[0])
+        if findings.refused:
+            raise DataError(findings.refused[0])
         (rendered,) = findings.rendered.values()
         if args.learn == "all":
             rendered = replace(rendered, mask=[True] * len(rendered.ids))
         print(marked(rendered, tokenizer, sys.stdout.isatty()))
     else:
         print(text_table([["data", args.data], *summary(findings, len(rows), args.length, args.learn == "all")]))
-        for fault in findings.faults[:SHOWN]:
-            print(f"cannot be learned from: {fault}")
-        if len(findings.faults) > SHOWN:
-            print(f"... and {len(findings.faults) - SHOWN} more")
+        for why in findings.refused[:SHOWN]:
+            print(f"cannot be learned from: {why}")
+        if len(findings.refused) > SHOWN:
+            print(f"... and {len(findings.refused) - SHOWN} more")
 
 
 def examine(
@@ -84,7 +85,7 @@ def examine(
 ) -> Findings:
     """Read every row, register the tags that occur with the tokenizer, and render what can be rendered.
 
-    canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then a fault.
+    canonical: with calls rewritten in minifc's one form; a row that has one that cannot be read is then refused.
     """
     findings = Findings()
     drafts: list[Draft] = []
@@ -93,7 +94,7 @@ def examine(
             conversation = read_conversation(row, source)
             drafts.append(draft(with_canonical_calls(conversation) if canonical else conversation, tokenizer, format))
         except MinifcError as error:
-            findings.faults.append(named(error, source))
+            findings.refused.append(named(error, source))
     seen = audit(drafts)
     findings.tags, findings.unknown, findings.spelled = seen.tags, seen.unknown, seen.spelled
     tokenizer.add_tokens([tag for tag in seen.tags if tag not in tokenizer.control])
@@ -102,7 +103,7 @@ def examine(
         try:
             rendered = encode(one.pieces, tokenizer)
         except MinifcError as error:
-            findings.faults.append(named(error, source))
+            findings.refused.append(named(error, source))
             continue
         findings.rendered[source] = rendered
         for turn in learned_turns(rendered):
@@ -114,7 +115,7 @@ def examine(
 
 
 def named(error: MinifcError, source: str) -> str:
-    """The fault with the row it is in, once."""
+    """The error with the row it is in, once."""
     return str(error) if str(error).startswith(source) else f"{source}: {error}"
 
 
@@ -136,7 +137,7 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool) -> li
     sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
     total = sum(sizes.values())
     learned = total if every_token else sum(sum(rendered.mask) for rendered in findings.rendered.values())
-    lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.faults):,}"]]
+    lines = [["rows", f"{rows:,}"], ["cannot be learned from", f"{len(findings.refused):,}"]]
     if sizes:
         longest = max(sizes, key=sizes.__getitem__)
         long = sum(size > length for size in sizes.values())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from minifc.calling import examples, tiny_tools
+from minifc.calling import sample_tools, tiny_tools
 from minifc.calling.agent import Agent, Event
 from minifc.calling.tools import Tool
 from minifc.cli import Parser, require_option, run_command, seed_number
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     suggest = tools is None and loaded.base.name == TINY
     tools = default_tools(loaded) if tools is None else tools
     if args.read:
-        tools.append(examples.file_reader(args.read))
+        tools.append(sample_tools.file_reader(args.read))
     agent = Agent(
         loaded.model, loaded.tokenizer, tools, loaded.format,
         constrained=not args.free, think=args.think, max_new_tokens=args.max_new_tokens, sampling=sampling,
@@ -94,7 +94,7 @@ def default_tools(loaded: Loaded) -> list[Tool]:
     """Tools that suit the model: none if it has no token to call them with."""
     if TOOL_CALL not in loaded.tokenizer.control:
         return []
-    return list(tiny_tools.TOOLS if loaded.base.name == TINY else examples.TOOLS)
+    return list(tiny_tools.TOOLS if loaded.base.name == TINY else sample_tools.TOOLS)
 
 
 def converse(agent: Agent, show: Show) -> None:

@@ -1,8 +1,7 @@
 """python -m minifc.pretrain: make weights/tiny from nothing.
 
-The embedded model goes through the first two of the course's three stages, on texts that toy/
-generates: pretraining on plain text, then instruction tuning as a chat model. It reads, copies
-and chooses, but has never seen a tool or a tool call; that is the third stage, `minifc.train`.
+The embedded model is pretrained on plain text and then tuned as a chat model, on texts that data/toy/
+generates. It reads, copies and chooses, but has never seen a tool or a tool call; `minifc.train` teaches those.
 """
 
 import json

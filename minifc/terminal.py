@@ -42,6 +42,11 @@ def columns() -> int:
     return min(shutil.get_terminal_size((80, 24)).columns, 100)
 
 
+def note(text: str) -> None:
+    """Print a sentence for people, wrapped for the terminal."""
+    print(textwrap.fill(printable(text), columns(), subsequent_indent="  ", break_long_words=False))
+
+
 class _Lines:
     """A stream on which each update of a progress bar is a line of its own."""
 

@@ -1,7 +1,7 @@
 """python -m minifc.train: teach a Gemma-2 to call functions.
 
-Without options it takes the embedded model of weights/tiny through the course's third stage: asks it
-to call tools it has never seen, adds the special tokens, trains LoRA beside them, and asks again.
+Without options it fine-tunes the embedded model of weights/tiny: asks it to call tools it has never
+seen, adds the special tokens, trains LoRA beside them, and asks again.
 With --model and --data it does the same for your model and your conversations.
 """
 
@@ -47,26 +47,27 @@ from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 class RunConfig:
     """What to train on what, and how to look at it."""
 
-    model: str = option(TINY, "folder or hub id of a Gemma-2 model; name@revision for another than main")
-    data: str = option("", "file or hub id of conversations; without it, the embedded model's own world")
+    model: str = option(TINY, "folder or hub id of a Gemma-2 model; name@revision for a revision other than main")
+    data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option("gemma", "format of the turns; own is the model's own chat template", FORMATS)
     tokens: tuple[str, ...] = option(
-        ("auto",), "tags to make tokens: auto is those in the data, none leaves all in pieces"
+        ("auto",),
+        "tags to register as tokens; auto takes those in the data, none leaves all as text",
     )
     calls: str = option(
         "canonical", "calls in the data's own text: as minifc writes them, or verbatim", ("canonical", "verbatim")
     )
     learn: str = option("model", "what is learned from: the model's turns, or every token", ("model", "all"))
-    cut: bool = option(False, "cut a conversation longer than a row in pieces, as the course does, not leave it out")
+    cut: bool = option(False, "cut a conversation that is longer than a row instead of leaving it out")
     init: str = option("pieces", "where the new tokens' rows start", ("pieces", "mean"))
-    reuse_unused: bool = option(False, "put the new tokens on reserved <unusedN> ids, not behind the last id")
-    dtype: str = option("auto", "of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
+    reuse_unused: bool = option(False, "give the new tokens reserved <unusedN> ids instead of ids after the last one")
+    dtype: str = option("auto", "dtype of the frozen weights", ("auto", "float32", "bfloat16", "float16"))
     device: str = option("auto", "cpu, cuda, mps; auto is the best there is")
     eval_share: float = option(0.1, "share of --data kept for evaluation")
     cases: int = option(100, "held-out questions to ask before and after training; 0 asks none")
-    test_seed: int = option(0, "draws those of the embedded model's own world; another seed draws fresh ones")
-    resume: bool = option(False, "go on from the last state in --to, saved every --save-every steps")
+    test_seed: int = option(0, "random seed of the questions about the toy world")
+    resume: bool = option(False, "continue the run in --to from its last saved state (--save-every)")
 
     def __post_init__(self) -> None:
         require(0 <= self.eval_share < 1, "eval_share", self.eval_share, "must be at least 0 and less than 1")
@@ -200,7 +201,7 @@ def plan(run: RunConfig, loop: LoopConfig, folder: Path) -> str:
         f"The language model {run.model} is taught to call functions:",
         f"  1. It is asked {'' if run.data else f'{run.cases} '}{asked}.",
         f"  2. It is trained for {steps} on {rows}.",
-        "  3. It is asked the same questions again, and both results are shown side by side.",
+        "  3. It is asked the same again, and both results are shown side by side.",
     ]
     if not run.cases:
         lines[1:] = [f"  It is trained for {steps} on {rows}."]

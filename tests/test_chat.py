@@ -15,8 +15,7 @@ from commands import run
 
 from minifc import chat
 from minifc.calling import agent as agent_module
-from minifc.calling import examples, tiny_tools
-from minifc.calling import tools as tools_module
+from minifc.calling import sample_tools, tiny_tools
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
 from minifc.hub import Source
@@ -125,7 +124,7 @@ def test_tools_suit_the_model(tiny: Path, caller: Path) -> None:
     loaded = load(caller, device="cpu")
     assert chat.default_tools(loaded) == tiny_tools.TOOLS
     other = dataclasses.replace(loaded, base=Source("google/gemma-2-2b-it", Path("elsewhere")))
-    assert chat.default_tools(other) == examples.TOOLS
+    assert chat.default_tools(other) == sample_tools.TOOLS
     assert chat.default_tools(load(tiny, device="cpu")) == []
 
 
@@ -325,10 +324,8 @@ def area(box: Box) -> float:
 """
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
-    """They may use a dataclass and a neighbour, and run in whichever way a process can be started."""
+def test_tools_of_ones_own(written: Any) -> None:
+    """They may use a dataclass and a module beside their file."""
     written("FACTOR = 2\n", "own_neighbour")
     tools = chat.load_tools(Path(written(OWN)))
-    monkeypatch.setattr(tools_module, "START", start)
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0

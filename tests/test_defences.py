@@ -15,7 +15,8 @@ from forked import Forks
 ROOT = Path(__file__).parents[1]
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
-WITHOUT_27 = "(weight + (left @ right * self.scaling).to(weight.dtype))"
+WITHOUT_27 = "(weight + (first @ second * self.scaling).to(weight.dtype))"
+TURNS = "text/dialects/turns.jinja"
 # test, file, the defence, what stands there without it
 TRIALS = [
     ("test_01", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
@@ -29,11 +30,16 @@ TRIALS = [
     ("test_07_no", "gemma/model.py", "h = x.float()", "h = x"),
     ("test_07_training", "tuning/loop.py", "if not math.isfinite(loss):", "if False:"),
     ("test_08", "gemma/model.py", "(keys <= queries) & (keys >= 0)", "keys <= queries"),
-    ("test_09", "text/template.py", 'if speaker == "system":', 'if speaker == "system" and number:'),
-    ("test_10", "text/template.py", "for end in TURN_ENDS", "out.supervise(False)\n        for end in TURN_ENDS"),
+    ("test_09", TURNS, "message.role in ['system', 'developer']", "false"),
+    (
+        "test_10",
+        TURNS,
+        "{{ ns.written ~ turn_end }}{% endgeneration %}",
+        "{{ ns.written }}{% endgeneration %}{{ turn_end }}",
+    ),
     ("test_10", "text/template.py", "(tokenizer.eos_id, tokenizer.end_of_turn_id)", "(tokenizer.eos_id,)"),
     ("test_10", "gemma/config.py", "if self.pad_token_id in self.eos_token_id:", "if False:"),
-    ("test_11", "text/template.py", "encode(self.pending)", "encode(self.pending, add_bos=True)"),
+    ("test_11", "text/template.py", "encode(pending)", "encode(pending, add_bos=True)"),
     ("test_12_packed", "gemma/model.py", "mask &= documents[:, :, None] == documents[:, None, :]", "pass"),
     ("test_12_a", "data/examples.py", "len(mask) if cut else 0", "len(mask)"),
     ("test_13", "cli.py", "if unknown:", "if False:"),
@@ -42,21 +48,21 @@ TRIALS = [
     ("test_15", "data/learning.py", "in found.unknown.items():", "in ():"),
     ("test_15", "data/learning.py", "return named or list(found.tags)", "return named or ['<tool_response>']"),
     ("test_16", "tuning/loop.py", "hidden) / supervised", "hidden) / batch.supervised / len(batches)"),
-    ("test_17", "data/examples.py", "if not any(rendered.mask):", "if False:"),
+    ("test_17", "data/examples.py", "if not any(piece.learned for piece in written):", "if False:"),
     ("test_18", "gemma/cache.py", "min(config.sliding_window,", "min(config.sliding_window - 1,"),
     ("test_19", "tuning/loop.py", 'torch.set_rng_state(tensors["rng.cpu"])', "pass"),
-    ("test_19", "tuning/loop.py", "optimizer.state[parameter] = {", "_ = {"),
-    ("test_20", "text/template.py", "encode(self.pending)", "encode(self.pending, control_tokens=True)"),
+    ("test_19", "tuning/loop.py", "optimizer_of[parameter].state[parameter] = {", "_ = {"),
+    ("test_20", "text/template.py", "encode(pending)", "encode(pending, control_tokens=True)"),
     ("test_21", "text/calls.py", "value = read_value(text)\n", 'value = read_value(re.findall("{.*?}", text)[0])\n'),
     ("test_21", "text/calls.py", "return _as_json(ast.literal_eval(tree))", "return eval(text)"),
-    ("test_21", "text/template.py", 'out.supervise(role == "model")', "out.supervise(True)"),
-    ("test_22", "text/template.py", 'raise TemplateError(f"{where}: unknown role', "continue  #"),
+    ("test_21", "text/template.py", "part in names, learned))", "part in names, True))"),
+    ("test_22", "text/messages.py", 'raise TemplateError(f"{where}: unknown role', "return {}  #"),
     ("test_23", "tuning/vocab.py", "def project(self, hidden: Tensor)", "def projected(self, hidden: Tensor)"),
     ("test_24", "tuning/lora.py", "table = (EMBEDDING, HEAD) if EMBEDDING in modules else ()", "table = ()"),
     ("test_25", "tuning/adapter.py", "= new.rows.detach()", "= new.table()"),
     ("test_26", "tuning/adapter.py", "        extend(model, ids, rows)", "        pass"),
-    ("test_27", "tuning/lora.py", "torch.addmm(weight.float(), left, right, alpha=self.scaling)", WITHOUT_27),
-    ("test_28", "text/template.py", "ROLE_NAMES[format][speaker], _strip(pieces)", "role, _strip(pieces)"),
+    ("test_27", "tuning/lora.py", "torch.addmm(weight.float(), first, second, alpha=self.scaling)", WITHOUT_27),
+    ("test_28", "text/messages.py", '{"role": ROLES[role]}', '{"role": role}'),
 ]
 
 

@@ -1,8 +1,9 @@
-"""What the evaluate command asks, of which model, and what it refuses."""
+"""What the evaluate command refuses, and what it asks."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run
@@ -11,8 +12,7 @@ from minifc import evaluate, train
 from minifc.calling.grammar import Grammar
 from minifc.data import read_conversations, toy
 from minifc.evaluation import asking
-from minifc.evaluation.asking import Answers, question_grammars
-from minifc.evaluation.held_out import read_held_out, write_conversations
+from minifc.evaluation.asking import Answers
 from minifc.evaluation.questions import Question, data_questions, question_of
 from minifc.terminal import text_samples
 from minifc.text.calls import TAGS
@@ -30,12 +30,15 @@ from minifc.text.tokenizer import load_tokenizer
         (("--data", "x.jsonl", "--sentences", "unseen"), "--sentences unseen: has no effect"),
         (("--data", "x.jsonl", "--test-seed", "0"), "--test-seed 0: has no effect"),
         (("--bfcl", "x", "--sentences", "known"), "--sentences known: has no effect"),
+        (("--bfcl", "x", "--data", "y"), "--data and --bfcl ask different questions"),
+        (("--run", "runs/nowhere"), "config.json: not found"),
+        (("--cases", "0"), "--cases 0: must be at least 1"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(
     capsys: pytest.CaptureFixture[str], options: tuple[str, ...], why: str
 ) -> None:
-    assert run(evaluate.main, *options, "--cases", "2") == 2
+    assert run(evaluate.main, "--cases", "2", *options) == 2
     assert why in capsys.readouterr().err
 
 
@@ -58,7 +61,7 @@ def test_grammars_are_shared_and_forgotten(
     def question(name: str, kind: str = "object") -> Question:
         return question_of([{"role": "user", "content": "?"}], [{"name": name, "parameters": {"type": kind}}], [])
 
-    grammars = question_grammars([question("f"), question("f"), question("g", "string")], tokenizer)
+    grammars = asking.question_grammars([question("f"), question("f"), question("g", "string")], tokenizer)
     assert not made
     assert grammars(0) is grammars(1)
     assert grammars(2) is None
@@ -72,6 +75,28 @@ def test_what_a_model_wrote_commands_no_terminal() -> None:
     assert "\033" not in text_samples([[("user", "a\033[2Jb\x85c")]])
 
 
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Instead of asking, evaluate notes which base model and adapter it would ask."""
+    located: list[Any] = []
+    monkeypatch.setattr(evaluate, "ask_all", lambda args, where, sets: located.append(where) or {})
+    monkeypatch.setattr(evaluate, "report", lambda *args: None)
+    return located
+
+
+def test_a_model_is_not_asked_with_the_embedded_adapter(tiny: Path, tmp_path: Path, no_model: list[Any]) -> None:
+    for options, adapter in (
+        ((), "tiny-caller"),
+        (("--model", str(tiny)), None),
+        (("--model", str(tiny), "--adapter", str(tiny.parent / "tiny-caller")), "tiny-caller"),
+        (("--adapter", str(tiny.parent / "tiny-caller")), "tiny-caller"),
+    ):
+        assert run(evaluate.main, *options, "--cases", "2") == 0
+        located = no_model.pop()
+        assert located.base.path.name == "tiny"
+        assert (located.adapter and located.adapter.name) == adapter
+
+
 def as_rows(cases: list[toy.Case]) -> str:
     return "".join(json.dumps(case.row()) + "\n" for case in cases)
 
@@ -83,20 +108,6 @@ COURSE = [
 ]
 
 
-def test_held_out_conversations_come_back_as_they_were(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(as_rows(toy.training_cases(5, 0)))
-    odd = {"messages": [{"role": "user", "content": "\ud800 é"}, {"role": "assistant", "content": "No."}]}
-    rows = [{"conversations": COURSE}, odd, {"conversations": [{"from": "human", "value": "?"}], "tools": "[]"}]
-    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    conversations = read_conversations(tmp_path)
-    assert [one.verbatim for one in conversations] == [False] * 5 + [True, False, False]
-    write_conversations(conversations, tmp_path / "held_out.jsonl")
-    back = read_held_out(tmp_path / "held_out.jsonl")
-    assert [(b.messages, b.tools, b.verbatim) for b in back] == [
-        (list(c.messages), list(c.tools), c.verbatim) for c in conversations
-    ]
-
-
 def test_questions_of_text_that_holds_its_tags_know_their_tools(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"conversations": COURSE}))
     (question,) = data_questions(read_conversations(tmp_path / "a.jsonl"))
@@ -104,7 +115,8 @@ def test_questions_of_text_that_holds_its_tags_know_their_tools(tmp_path: Path) 
     assert question.expected == ("add",)
 
 
-@pytest.mark.parametrize("recipe", ["lean", pytest.param("course", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["lean", "course"])
 def test_a_runs_questions_are_asked_again(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +135,7 @@ def test_a_runs_questions_are_asked_again(
     assert run(train.main, *data, "--to", str(folder), "--cases", "5", "--eval-share", "0.3") == 0
     printed = capsys.readouterr().out
     assert "5 of " in printed
-    for row in ("exact calls", "ran to the limit", "bits per byte"):
+    for row in ("exact calls", "ran to the limit", "bits per byte of model turns"):
         assert row in printed
     assert len((folder / "held_out.jsonl").read_text().splitlines()) == 4
     _, after = asked
@@ -164,13 +176,6 @@ def test_a_run_about_the_toy_world_is_asked_the_same_again(
         assert run(evaluate.main, *options, "--json") == 0
         assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 1
     assert asked == [[str(case.messages()[:1]) for case in toy.held_out_cases(2, 7)]] * 3
-
-
-def test_another_model_has_no_adapter(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(evaluate.main, "--model", "weights/tiny", "--cases", "2", "--json", "--max-new-tokens", "16") == 0
-    assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 0
-    assert run(evaluate.main, "--cases", "2", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["embedded world"]["free"]["exact"]["count"] == 1
 
 
 @pytest.mark.parametrize(

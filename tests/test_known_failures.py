@@ -18,6 +18,7 @@ import minifc
 from minifc.cli import Parser, add_options, run_command
 from minifc.data import Conversation, Example, audit, draft, make_examples, pack, toy
 from minifc.data.learning import fitting, named_tokens, tokens_to_add
+from minifc.devices import pick_dtype
 from minifc.errors import CallError, ConfigError, DataError, HubError, OptionError, TemplateError, TrainingError
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
@@ -25,7 +26,7 @@ from minifc.hub import find_model
 from minifc.text.calls import TAGS, read_call
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
-from minifc.train import main, pick_dtype
+from minifc.train import main
 from minifc.tuning.loop import LoopConfig, train
 from minifc.tuning.loss import batch_loss
 from minifc.tuning.vocab import ExtendedVocabulary
@@ -186,7 +187,7 @@ def test_08_padding_on_either_side_changes_nothing(load: Load, side: str) -> Non
 
 
 def test_09_system_message_goes_into_the_first_user_turn(load: Load) -> None:
-    # without: _turns giving the system message a turn, or raising
+    # without: turns.jinja giving the system message a turn, or raising
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
     for format in ("course", "gemma"):
         text = minifc.render(messages, load()[1], format=format).text
@@ -195,7 +196,7 @@ def test_09_system_message_goes_into_the_first_user_turn(load: Load) -> None:
 
 
 def test_10_model_turns_end_supervised_and_both_stops_stop(load: Load, tiny: Path) -> None:
-    # without: TURN_ENDS written unsupervised; stop_ids with eos alone; the check in GemmaConfig
+    # without: the end of a turn outside of {% generation %}; stop_ids with eos alone; the check in GemmaConfig
     _, tokenizer = load()
     messages = [{"role": "user", "content": "Hello."}, {"role": "model", "content": "Hi."}]
     rendered = minifc.render(messages, tokenizer, format="course")

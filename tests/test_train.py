@@ -1,6 +1,7 @@
 """The commands, as a user runs them: what they leave behind, and one line for bad input."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from minifc import evaluate, train
 from minifc.cli import run_command
 from minifc.data import Conversation
 from minifc.data.toy import training_cases
+from minifc.evaluation.held_out import read_held_out, write_conversations
 from minifc.evaluation.likelihood import bits_per_byte
+from minifc.evaluation.report import BITS_PER_BYTE, SHARES
 from minifc.text.calls import TAGS
+from minifc.text.messages import normal_messages
 
 QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
 
@@ -74,6 +78,109 @@ def test_main_job_leaves_a_whole_run_folder(tmp_path: Path, capsys: pytest.Captu
     assert run(evaluate.main, "--adapter", str(folder / "adapter"), "--cases", "4", "--json") == 0
     shares = json.loads(capsys.readouterr().out)["embedded world"]["free"]
     assert shares["exact"]["total"] == 2
+
+
+def shares(printed: str) -> dict[str, list[str]]:
+    """The rows of the table of scores: for each share its columns."""
+    lines = [re.split(r"\s{2,}", line) for line in printed.splitlines()]
+    return {line[0]: line[1:] for line in lines if line[0] in (*SHARES.values(), BITS_PER_BYTE)}
+
+
+def test_the_scores_of_own_data_and_the_same_asked_again(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out rows stay in the run folder; evaluate asks exactly those, and finds what the end of the run found."""
+    monkeypatch.setenv("COLUMNS", "100")
+    folder = tmp_path / "run"
+    options = ["--data", str(rows), "--max-steps", "2", "--eval-share", "0.2", "--to", str(folder)]
+    assert run(train.main, *options) == 0
+    printed = capsys.readouterr().out
+    assert "4 of 4 questions about 2 held-out conversations are asked" in printed
+    at_the_end = shares(printed)
+    assert set(at_the_end) == {*SHARES.values(), BITS_PER_BYTE}
+    assert all(len(columns) == 2 for columns in at_the_end.values())  # before and after
+    assert all(share in (folder / "report.md").read_text() for share in at_the_end)
+    rows.unlink()  # not needed any more
+    for which in ("--model", "--run"):
+        assert run(evaluate.main, which, str(folder)) == 0
+        again = shares(capsys.readouterr().out)
+        assert again == {share: columns[1:] for share, columns in at_the_end.items()}
+    assert run(evaluate.main, "--adapter", str(folder), "--json", "--cases", "3") == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    assert found["free"]["right"]["total"] == 3
+    assert len(found["free"]["right"]["interval"]) == 2
+
+
+def test_held_out_conversations_are_kept_exactly(tmp_path: Path) -> None:
+    verbatim = [{"role": "user", "content": "<tools></tools> \u2028?"}, {"role": "assistant", "content": "<tool_call>"}]
+    cases = training_cases(3, seed=0)
+    kept = [Conversation(verbatim, (), True), *(Conversation(case.messages(), case.tools) for case in cases)]
+    write_conversations(kept, tmp_path / "held_out.jsonl")
+    found = read_held_out(tmp_path / "held_out.jsonl")
+    assert [(list(c.tools), c.verbatim) for c in found] == [(list(c.tools), c.verbatim) for c in kept]
+    assert [normal_messages(c.messages) for c in found] == [normal_messages(c.messages) for c in kept]
+
+
+@pytest.mark.parametrize("cases", ["0", "1"])
+def test_how_many_questions_are_asked(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cases: str
+) -> None:
+    options = ["--data", str(rows), "--max-steps", "1", "--cases", cases, "--to", str(tmp_path / "run")]
+    assert run(train.main, *options) == 0
+    printed = capsys.readouterr().out
+    assert f"{cases} of 2 questions" in printed
+    assert BITS_PER_BYTE in printed
+    assert ("exact calls" in printed) == (cases == "1")
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "folder"])
+def test_places_are_checked_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("precious")
+    monkeypatch.setattr(train, "find_model", lambda name: pytest.fail("the model was looked for"))
+    assert run(train.main, "--to", str(tmp_path / place)) == 2
+    one_line_error(capsys, "--to", place.split("/")[0])
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "part"),
+    [
+        ("config.json", b"[]", "config.json: not the settings of a training run"),
+        ("config.json", b'{"run": {}, "lora": {}}', "config.json: not the settings of a training run"),
+        ("config.json", b'{"run": [], "lora": {}, "loop": {}, "commits": {}}', "config.json: not the settings"),
+        ("metrics.jsonl", b'{"step": 1, "loss": "\xff"}\n', "metrics.jsonl"),
+        ("metrics.jsonl", b'{"step": "one", "loss": 1}\n', "metrics.jsonl"),
+    ],
+)
+def test_a_damaged_run_is_not_gone_on_with(
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    content: bytes,
+    part: str,
+) -> None:
+    common = ["--data", str(rows), "--max-steps", "2", "--to", str(tmp_path / "run")]
+    interrupted(monkeypatch, "minifc.tuning.loop.evaluate_loss", *common)
+    (tmp_path / "run" / file).write_bytes(content)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(train.main, *common, "--resume") == 2
+    one_line_error(capsys, part)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_the_first_screen_says_what_happens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(train.main, "--to", str(tmp_path / "run"), *QUICK) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("The language model weights/tiny is taught to call functions:\n")
+    assert "about functions it has never seen" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines()[:5])
 
 
 @pytest.fixture
@@ -231,7 +338,7 @@ def test_conversations_kept_for_evaluation_may_all_be_too_long(
 
     monkeypatch.setattr(train, "fitting", second_is_empty)
     assert run(train.main, "--data", str(rows), "--max-steps", "1", "--to", str(tmp_path / "run")) == 0
-    assert "bits per byte" in capsys.readouterr().out
+    assert "0 of 0 questions about 0 held-out conversations" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -340,12 +447,11 @@ def test_a_damaged_model_is_one_line_and_leaves_nothing(
         (["--eval-share", "many"], "invalid float value"),
         (["--calls", "verbatim"], "--calls verbatim: means something only with --data; leave it out"),
         (
-            ["--data", "rows.jsonl", "--test-seed", "1"],
-            "--test-seed 1: means something only with the embedded model's own world; leave it out",
+            ["--data", "x", "--test-seed", "1"],
+            "--test-seed 1: means something only with the embedded model's own world",
         ),
-        (["--epochs", "3", "--max-steps", "5"], "--epochs 3 and --max-steps 5: give only one of them"),
-        (["--to", str(Path(__file__))], "a file is in the way"),
-        (["--to", str(Path(__file__) / "run")], "test_train.py is in the way"),
+        (["--epochs", "2", "--max-steps", "3"], "--epochs 2 and --max-steps 3: give only one of them"),
+        (["--cases", "-1"], "--cases -1: must be 0 or more"),
         (["--resume", "--to", "runs/none"], "runs/none"),
     ],
 )
@@ -353,7 +459,7 @@ def test_bad_options_are_one_line_and_leave_nothing(
     argv: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(train.main, *argv, "--cases", "2") == 2
+    assert run(train.main, "--cases", "2", *argv) == 2
     one_line_error(capsys, part)
     assert not (tmp_path / "runs").exists()
 
@@ -380,10 +486,10 @@ def test_before_and_after_are_measured_on_the_same_conversations(tiny: Path) -> 
     """Tags as tokens make a conversation shorter; what fits then is measured before, too."""
     model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
     case = next(iter(training_cases(1, seed=0)))
-    conversations = [Conversation(case.messages(), case.tools)]
-    before = bits_per_byte(model, tokenizer, conversations, "gemma")
+    held_out = [Conversation(case.messages(), case.tools)]
+    before = bits_per_byte(model, tokenizer, held_out, "gemma")
     minifc.add_tokens(model, tokenizer, list(TAGS))
-    after = bits_per_byte(model, tokenizer, conversations, "gemma")
+    after = bits_per_byte(model, tokenizer, held_out, "gemma")
     assert 0 < before < 100
     assert 0 < after < 100
 
@@ -436,52 +542,3 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     assert (
         captured.err == f"error: --to {tmp_path / 'run'}: cannot be written (Permission denied); name another place\n"
     )
-
-
-def test_no_questions_where_none_are_wanted(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "run"
-    assert run(train.main, "--data", str(rows), "--max-steps", "1", "--cases", "0", "--to", str(folder)) == 0
-    printed = capsys.readouterr().out
-    assert "bits per byte" in printed
-    assert "exact calls" not in printed
-
-
-def damage_config(folder: Path) -> None:
-    (folder / "config.json").write_text("[]")
-
-
-def lose_a_group(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    del config["lora"]
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def damage_metrics(folder: Path) -> None:
-    (folder / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 1.0, "note": "\xff"}\n')
-
-
-def damage_a_step(folder: Path) -> None:
-    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": "two", "loss": 1.0}\n')
-
-
-@pytest.mark.parametrize(
-    ("damage", "part"),
-    [
-        (damage_config, "config.json: not the settings of a training run"),
-        (lose_a_group, "config.json: not the settings of a training run"),
-        (damage_metrics, "metrics.jsonl: not UTF-8 text at byte 34"),
-        (damage_a_step, "metrics.jsonl, line 2: the step is 'two', not a number"),
-    ],
-)
-def test_a_run_that_was_damaged_does_not_go_on(
-    damage, part: str, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    groups = {group: {} for group in ("run", "lora", "loop", "commits")}
-    (folder / "config.json").write_text(json.dumps(groups))
-    damage(folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert run(train.main, "--data", str(rows), "--to", str(folder), "--resume") == 2
-    one_line_error(capsys, part)
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -320,15 +320,15 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
         case String():
             if not isinstance(value, str):
                 return f"{named}{_shown(value)} is not a string"
-            return _size_fault(len(value), schema.shortest, schema.longest, "characters", named)
+            return _size_error(len(value), schema.shortest, schema.longest, "characters", named)
         case Number():
-            return _number_fault(value, schema, named)
+            return _number_error(value, schema, named)
         case Array():
             if not isinstance(value, list):
                 return f"{named}{_shown(value)} is not an array"
-            faults = [find_error(item, schema.items, f"{where}[{number}]") for number, item in enumerate(value)]
-            faults.append(_size_fault(len(value), schema.fewest, schema.most, "items", named))
-            return next((found for found in faults if found), None)
+            errors = [find_error(item, schema.items, f"{where}[{number}]") for number, item in enumerate(value)]
+            errors.append(_size_error(len(value), schema.fewest, schema.most, "items", named))
+            return next((found for found in errors if found), None)
     if not isinstance(value, dict):
         return f"{named}{_shown(value)} is not an object"
     if missing := [name for name in schema.properties if name in schema.required and name not in value]:
@@ -342,7 +342,7 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
     return None
 
 
-def _number_fault(value: Any, schema: Number, named: str) -> str | None:
+def _number_error(value: Any, schema: Number, named: str) -> str | None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and not abs(value) <= LARGEST:
         return f"{named}{_shown(value)} is not a number that a double can be"
@@ -351,7 +351,7 @@ def _number_fault(value: Any, schema: Number, named: str) -> str | None:
     return None if schema.within.holds(as_written(value)) else f"{named}{_shown(value)} is out of bounds"
 
 
-def _size_fault(size: int, fewest: int, most: int | None, what: str, named: str) -> str | None:
+def _size_error(size: int, fewest: int, most: int | None, what: str, named: str) -> str | None:
     if size < fewest:
         return f"{named}{size} {what}, and at least {fewest} are needed"
     if most is not None and size > most:

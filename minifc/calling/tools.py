@@ -12,32 +12,26 @@ Whatever a tool does, what comes back is a value that the model can read: an err
 """
 
 import dataclasses
+import datetime
+import enum
 import importlib
 import inspect
-import json
-import multiprocessing
-import os
-import re
-import signal
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
-from minifc.calling.schema import Schema, find_error, read_schema
-from minifc.errors import CallError, SchemaError, first_line
-from minifc.text.calls import Call, write_json
+from minifc.calling import processes
+from minifc.calling.docstrings import read_docstring
+from minifc.calling.schema import Schema, find_error, read_schema, same
+from minifc.errors import CallError, SchemaError
+from minifc.text.calls import Call
 
 SECONDS = 10.0  # that a tool may take
-STARTING = 60.0  # that a process may take to begin
-# A fork begins at once and knows the function wherever it was written. Elsewhere than on Linux it is not there, or not
-# safe beside threads, as the system's libraries have them.
-START = "fork" if sys.platform == "linux" else "spawn"
-MOST_CHARACTERS = 4000  # of a result; the model is told what was left out
 _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
+_DATES = {datetime.date: "a date, as 2026-01-31", datetime.datetime: "a date and time, as 2026-01-31T18:30:00"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +70,9 @@ def tool(function: Callable[..., Any]) -> Tool:
     if inspect.iscoroutinefunction(function):
         raise SchemaError(f"tool {function.__name__}: is async; a tool is an ordinary function, run in its own process")
     hints, properties, required = _hints(function), {}, []
-    described, summary = _descriptions(function)
-    for name, parameter in inspect.signature(function).parameters.items():
+    signature = inspect.signature(function).parameters
+    description, described = read_docstring(inspect.getdoc(function) or "", list(signature))
+    for name, parameter in signature.items():
         where = f"tool {function.__name__}, parameter {name}"
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise SchemaError(f"{where}: a tool takes named parameters only")
@@ -89,53 +84,70 @@ def tool(function: Callable[..., Any]) -> Tool:
         if parameter.default is parameter.empty:
             required.append(name)
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return Tool(function, function.__name__, summary, parameters, read_schema(parameters, f"tool {function.__name__}"))
+    return Tool(
+        function, function.__name__, description, parameters, read_schema(parameters, f"tool {function.__name__}")
+    )
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, SyntaxError) as error:
         raise SchemaError(f"tool {function.__name__}: {error}; hints must be names that its module knows") from None
-
-
-def _descriptions(function: Callable[..., Any]) -> tuple[dict[str, str], str]:
-    """Of the parameters, from the docstring's lines `name: what it is`, and of the tool, from its first paragraph."""
-    text = inspect.getdoc(function) or ""
-    names = "|".join(map(re.escape, inspect.signature(function).parameters)) or "$^"
-    lines = re.findall(rf"^\s*({names})(?:\s*\([^)]*\))?:\s*(.+?)\s*$", text, re.MULTILINE)
-    return dict(lines), " ".join(text.split("\n\n")[0].split())
 
 
 def _schema(hint: Any, where: str, inside: tuple[Any, ...] = ()) -> dict[str, Any]:
     """inside: the dataclasses that this is a part of."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Required, typing.NotRequired):
+        return _schema(inner[0], where, inside)
+    if origin is Annotated:
+        texts = [note for note in inner[1:] if isinstance(note, str)]
+        return _schema(inner[0], where, inside) | ({"description": texts[0]} if texts else {})
     if hint is Any:
         return {}
     if hint in _SIMPLE:
         return {"type": _SIMPLE[hint]}
-    if hint in (list, dict) or (origin in (list, dict) and not inner):
-        return {"type": "array" if list in (hint, origin) else "object"}
+    if hint in _DATES:
+        return {"type": "string", "description": _DATES[hint]}
     if origin is Literal:
         return {"enum": list(inner)}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return {"enum": [member.value for member in hint]}
     if origin in (Union, types.UnionType):
         return {"anyOf": [_schema(option, where, inside) for option in inner]}
-    if origin is list:
+    if hint in (list, dict) or (origin in (list, dict) and not inner):
+        return {"type": "array" if list in (hint, origin) else "object"}
+    if origin in (list, Sequence):
         return {"type": "array", "items": _schema(inner[0], where, inside)}
-    if origin is dict and inner[0] is str:
+    if origin is tuple and len(inner) == 2 and inner[1] is ...:
+        return {"type": "array", "items": _schema(inner[0], where, inside)}
+    if origin in (dict, Mapping) and inner[0] is str:
         return {"type": "object", "additionalProperties": _schema(inner[1], where, inside)}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if (fields := _fields(hint)) is not None:
         if hint in inside:
             raise SchemaError(f"{where}: {hint.__name__} contains itself, which a tool's parameter cannot")
-        kinds, fields = _hints(hint), [f for f in dataclasses.fields(hint) if f.init]
-        missing = dataclasses.MISSING
+        kinds = _hints(hint)
         return {
             "type": "object",
-            "properties": {f.name: _schema(kinds[f.name], f"{where}.{f.name}", (*inside, hint)) for f in fields},
-            "required": [f.name for f in fields if f.default is missing and f.default_factory is missing],
+            "properties": {name: _schema(kinds[name], f"{where}.{name}", (*inside, hint)) for name in fields},
+            "required": [name for name, required in fields.items() if required],
             "additionalProperties": False,
         }
-    raise SchemaError(f"{where}: {hint} is no JSON type; use str, int, float, bool, list, dict, Literal or a dataclass")
+    raise SchemaError(
+        f"{where}: {hint} has no JSON schema here; use str, int, float, bool, list[...], dict[str, ...], Literal, "
+        "an Enum, a date, a dataclass or a TypedDict"
+    )
+
+
+def _fields(hint: Any) -> dict[str, bool] | None:
+    """Of a dataclass or TypedDict: the fields, and whether each is required."""
+    if typing.is_typeddict(hint):
+        return {name: name in hint.__required_keys__ for name in hint.__annotations__}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        missing, fields = dataclasses.MISSING, [f for f in dataclasses.fields(hint) if f.init]
+        return {f.name: f.default is missing and f.default_factory is missing for f in fields}
+    return None
 
 
 def _made(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,21 +157,27 @@ def _made(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, A
 
 
 def _from_json(value: Any, hint: Any) -> Any:
-    """A checked JSON value as its hint wants it: dataclasses made, whole numbers for `float` made floats."""
+    """A checked JSON value as its hint wants it: dataclasses and dates made, whole numbers for `float` made floats."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Annotated, typing.Required, typing.NotRequired):
+        return _from_json(value, inner[0])
     if origin in (Union, types.UnionType):
         fitting = (option for option in inner if find_error(value, read_schema(_schema(option, ""), "")) is None)
         return _from_json(value, next(fitting))
-    if hint is float:
-        return float(value)
-    if hint is int:
-        return int(value)
-    if origin is list and inner:
+    if hint in (int, float):
+        return hint(value)
+    if hint in _DATES:
+        return hint.fromisoformat(value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return next(member for member in hint if same(member.value, value))
+    if origin in (list, Sequence) and inner:
         return [_from_json(item, inner[0]) for item in value]
-    if origin is dict and inner:
+    if origin is tuple:
+        return tuple(_from_json(item, inner[0]) for item in value)
+    if origin in (dict, Mapping) and inner:
         return {key: _from_json(item, inner[1]) for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        kinds = typing.get_type_hints(hint)
+    if _fields(hint) is not None:
+        kinds = _hints(hint)
         return hint(**{name: _from_json(item, kinds[name]) for name, item in value.items()})
     return value
 
@@ -168,7 +186,10 @@ def _from_json(value: Any, hint: Any) -> Any:
 
 
 def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
-    """What the tool answers: a JSON value, {"error": ...} for whatever goes wrong, or a text that was cut."""
+    """What the tool answers: a JSON value, {"error": ...} for whatever goes wrong, or a text that was cut.
+
+    seconds: that the function may take. It runs in a process of its own, as `minifc.calling.processes` describes.
+    """
     known = {tool.name: tool for tool in tools}
     if call.name not in known:
         return {"error": f"there is no tool {call.name}; there are {', '.join(known) or 'none'}"}
@@ -176,76 +197,30 @@ def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
         known[call.name].check(call.arguments)
     except CallError as error:
         return {"error": str(error)}
-    text = _in_a_process(known[call.name].function, call.arguments, seconds)
-    if len(text) > MOST_CHARACTERS:
-        return f"{text[:MOST_CHARACTERS]} ... (cut; {len(text):,} characters in all)"
-    return json.loads(text)
+    function = known[call.name].function
+    return processes.call(_Task(function, call.arguments), getattr(function, "__module__", ""), seconds)
 
 
-def _in_a_process(function: Callable[..., Any], arguments: dict[str, Any], seconds: float) -> str:
-    """The result as JSON. A process of its own can be ended, whatever the function does."""
-    context: Any = multiprocessing.get_context(START)
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, _sendable(function), arguments), daemon=True)
-    try:
-        process.start()
-    except Exception as error:  # of pickle, in several classes
-        why = f"{type(error).__name__}: {first_line(error)}"
-        return write_json({"error": f"cannot be sent to a process of its own; define the tool in a module ({why})"})
-    theirs.close()
-    try:
-        if ours.poll(STARTING):  # a new Python first reads the tool's module
-            ours.recv_bytes()
-            if ours.poll(seconds):
-                return ours.recv_bytes(16 * 2**20).decode()
-        return write_json({"error": f"took longer than {seconds:g} seconds and was ended"})
-    except EOFError:
-        process.join(1)
-        return write_json({"error": f"ended without an answer, exit status {process.exitcode}"})
-    except OSError:
-        return write_json({"error": "answered with more than 16 MB"})
-    finally:
-        _end(process)
+@dataclass(frozen=True)
+class _Task:
+    """The call of a tool's function with checked JSON arguments, as it is sent to another process."""
+
+    function: Callable[..., Any]
+    given: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return self.function(**_made(self.function, self.given))
+
+    def __reduce__(self) -> Any:
+        """Pickle sends a function by its module and name, but there @tool has put the tool in the function's place."""
+        module, name = self.function.__module__, getattr(self.function, "__qualname__", "")
+        if module == "__main__":  # a script or a notebook; to import it would run it again
+            raise TypeError("the function is defined in __main__")
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, Tool) and found.function is self.function:
+            return _task_of_a_tool, (module, name, self.given)
+        return _Task, (self.function, self.given)
 
 
-def _sendable(function: Callable[..., Any]) -> Callable[..., Any] | tuple[str, str]:
-    """What a pickle can hold: under the name by which it would look for a function stands the tool made of it."""
-    name = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""))
-    found = vars(sys.modules.get(name[0]) or types).get(name[1])
-    return name if isinstance(found, Tool) and found.function is function else function
-
-
-def _end(process: Any) -> None:
-    """End the process and whatever it has started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (AttributeError, OSError):  # no groups on this system, or it has ended
-        process.kill()
-    process.join()
-
-
-def _answer(pipe: Connection, function: Callable[..., Any] | tuple[str, str], arguments: dict[str, Any]) -> None:
-    """In the new process: call the function and send what it returns, or why it did not."""
-    if hasattr(os, "setsid"):
-        os.setsid()
-    os.dup2(2, 1)  # what a tool prints is no part of our output,
-    sys.stdout = sys.stderr  # nor is what we had not yet written when the process began
-    try:
-        if isinstance(function, tuple):
-            called = getattr(importlib.import_module(function[0]), function[1]).function
-        else:
-            called = function
-        pipe.send_bytes(b"begun")
-        answer = _as_json(called(**_made(called, arguments)))
-    except Exception as error:
-        answer = write_json({"error": f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]})
-    pipe.send_bytes(answer.encode(errors="replace"))
-
-
-def _as_json(value: Any) -> str:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    try:
-        return write_json(value)
-    except CallError:
-        return write_json(str(value))
+def _task_of_a_tool(module: str, name: str, given: dict[str, Any]) -> _Task:
+    return _Task(getattr(importlib.import_module(module), name).function, given)

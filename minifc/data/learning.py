@@ -11,6 +11,7 @@ from minifc.data.audit import Audit
 from minifc.data.conversations import Conversation, read_conversations, with_canonical_calls
 from minifc.data.examples import Draft, Example, encode_drafts
 from minifc.errors import DataError
+from minifc.terminal import note
 from minifc.text.tokenizer import Tokenizer
 
 
@@ -31,7 +32,7 @@ def read_readable(path: str | Path | Sequence[Path], canonical: bool) -> list[Co
     if not readable:
         raise errors[0]
     if errors:
-        print(f"left out: {len(errors):,} of {len(rows):,} conversations have calls that cannot be read; {errors[0]}")
+        note(f"left out: {len(errors):,} of {len(rows):,} conversations have calls that cannot be read; {errors[0]}")
     return readable
 
 
@@ -53,11 +54,9 @@ def tokens_to_add(asked: Sequence[str], found: Audit) -> list[str]:
     named = named_tokens(asked)
     for tag, count in found.unknown.items():
         if tag not in named:
-            print(f"note: {tag} occurs {count:,} times in the data but is no tag of minifc's; it stays text")
+            note(f"note: {tag} occurs {count:,} times in the data but is no tag of minifc's; it stays text")
     for tag, count in found.spelled.items():
-        print(
-            f"note: {tag} is spelled {count:,} times in the model's own text and stays text; give calls as tool_calls"
-        )
+        note(f"note: {tag} is spelled {count:,} times in the model's own text and stays text; give calls as tool_calls")
     if "none" in asked:
         return []
     for token in named:
@@ -66,7 +65,7 @@ def tokens_to_add(asked: Sequence[str], found: Audit) -> list[str]:
                 f"--tokens {token}: it never occurs in the data, which has {' '.join(found.tags) or 'no tags'}"
             )
     if named and (left := [tag for tag in found.tags if tag not in named]):
-        print(f"note: {' '.join(left)} occur in the data and stay text, as --tokens does not name them")
+        note(f"note: {' '.join(left)} occur in the data and stay text, as --tokens does not name them")
     return named or list(found.tags)
 
 
@@ -77,7 +76,7 @@ def fitting(
     examples = encode_drafts(drafts, tokenizer, length, every_token, cut)
     if examples.too_long:
         longest = max(examples.too_long, key=lambda example: len(example.ids))
-        print(
+        note(
             f"{'cut' if cut else 'left out'}: {len(examples.too_long):,} of {len(drafts):,} conversations are longer "
             f"than a row of {length:,} tokens (--length); the longest has {len(longest.ids):,} ({longest.source})"
         )

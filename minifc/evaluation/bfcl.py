@@ -119,10 +119,10 @@ def find_error(calls: Sequence[Call] | None, entry: Entry) -> str | None:
         return _call_error(calls[0], entry.answers[0], entry.functions)
     left = list(calls)
     for answer in entry.answers:
-        faults = [_call_error(call, answer, entry.functions) for call in left]
-        if None not in faults:
-            return f"no call is the one of {next(iter(answer))}: {faults[0]}"
-        del left[faults.index(None)]
+        errors = [_call_error(call, answer, entry.functions) for call in left]
+        if None not in errors:
+            return f"no call is the one of {next(iter(answer))}: {errors[0]}"
+        del left[errors.index(None)]
     return None
 
 

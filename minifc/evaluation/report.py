@@ -22,7 +22,7 @@ SHARES = {
     "unreadable": "unreadable calls",
     "ran_on": "ran to the limit",
 }
-BITS_PER_BYTE = "bits per byte"  # of the held-out conversations' model turns
+BITS_PER_BYTE = "bits per byte of model turns"
 
 
 def score_table(answers: Mapping[str, Answers]) -> list[list[str]]:

@@ -1,21 +1,20 @@
 """Python functions as tools: the schema, the check of arguments, and a run that cannot hurt the conversation."""
 
 import datetime
+import enum
 import functools
 import json
-import os
-import subprocess
-import sys
 import time
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, NotRequired, Optional, TypedDict
 
 import pytest
 
-from minifc.calling import examples, tools
-from minifc.calling.tools import MOST_CHARACTERS, Tool, run, tool
+from minifc.calling import sample_tools
+from minifc.calling.tools import Tool, run, tool
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import Call
 
@@ -56,7 +55,7 @@ def everything(
 def test_the_schema_follows_from_hints_and_docstring() -> None:
     assert everything.schema == {
         "name": "everything",
-        "description": "Do everything at once.",
+        "description": "Do everything at once. More about it.",
         "parameters": {
             "type": "object",
             "properties": {
@@ -136,12 +135,14 @@ def test_a_missing_argument_is_named() -> None:
 
 
 def test_an_unknown_tool_is_answered_with_the_known_ones() -> None:
-    assert run(examples.TOOLS, Call("fly", {}))["error"].startswith("there is no tool fly; there are calculate_value, ")
+    assert run(sample_tools.TOOLS, Call("fly", {}))["error"].startswith(
+        "there is no tool fly; there are calculate_value, "
+    )
 
 
 def test_a_tool_is_still_a_function() -> None:
-    assert examples.convert_amount(1, "km", "m") == 1000
-    assert isinstance(examples.convert_amount, Tool)
+    assert sample_tools.convert_amount(1, "km", "m") == 1000
+    assert isinstance(sample_tools.convert_amount, Tool)
 
 
 @pytest.mark.parametrize("kind", ["no hint", "set", "tuple", "varargs", "unknown name"])
@@ -208,94 +209,83 @@ def test_a_dataclass_s_own_checks_are_an_answer_too() -> None:
     assert run([measure], wrong) == {"error": "ValueError: low is above high"}
 
 
-def test_what_has_no_name_is_no_tool() -> None:
-    with pytest.raises(SchemaError, match="has no name"):
-        tool(functools.partial(examples.convert_amount.function, unit="km"))
+class Unit(enum.Enum):
+    CELSIUS = "C"
+    KELVIN = "K"
 
 
-# --- running -----------------------------------------------------------------------------------------------------
+class Route(TypedDict):
+    start: str
+    stops: NotRequired[list[float]]
 
 
 @tool
-def misbehave(how: str) -> Any:
-    """Do something that a tool should not."""
-    if how == "raise":
-        raise ZeroDivisionError("by zero")
-    if how == "exit":
-        os._exit(3)
-    if how == "system exit":
-        sys.exit(4)
-    if how == "sleep":
-        time.sleep(60)
-    if how == "child":
-        subprocess.run(["sleep", "60"], check=True)
-    if how == "loop":
-        while True:
-            pass
-    if how == "recurse":
-        return misbehave.function(how)
-    if how == "huge":
-        return "x" * 10**6
-    if how == "too huge":
-        return "x" * 2**25
-    if how == "print":
-        print("noise")
-        return "quiet"
-    if how == "surrogate":
-        return "\ud800"
-    return {"nan": float("nan"), "date": datetime.date(2026, 1, 31)}[how]
+def plan(
+    unit: Unit,
+    route: Route,
+    day: datetime.date,
+    hour: datetime.datetime,
+    names: Annotated[Sequence[str], "who comes"],
+    sizes: Mapping[str, float],
+    path: tuple[int, ...],
+) -> list[str]:
+    """Plan a journey."""
+    return [repr(unit), repr(route), repr(day), repr(hour), repr(names), repr(sizes), repr(path)]
 
 
-@pytest.mark.parametrize(
-    ("how", "why"),
-    [
-        ("raise", "ZeroDivisionError: by zero"),
-        ("exit", "ended without an answer, exit status 3"),
-        ("system exit", "ended without an answer"),
-        ("recurse", "RecursionError"),
-        ("too huge", "more than 16 MB"),
-        ("other", "KeyError"),
-    ],
-)
-def test_what_goes_wrong_is_an_answer(how: str, why: str) -> None:
-    assert why in run([misbehave], Call("misbehave", {"how": how}))["error"]
+def test_hints_of_the_standard_library() -> None:
+    assert plan.schema["parameters"]["properties"] == {
+        "unit": {"enum": ["C", "K"]},
+        "route": {
+            "type": "object",
+            "properties": {"start": {"type": "string"}, "stops": {"type": "array", "items": {"type": "number"}}},
+            "required": ["start"],
+            "additionalProperties": False,
+        },
+        "day": {"type": "string", "description": "a date, as 2026-01-31"},
+        "hour": {"type": "string", "description": "a date and time, as 2026-01-31T18:30:00"},
+        "names": {"type": "array", "items": {"type": "string"}, "description": "who comes"},
+        "sizes": {"type": "object", "additionalProperties": {"type": "number"}},
+        "path": {"type": "array", "items": {"type": "integer"}},
+    }
+    given = {
+        "unit": "K",
+        "route": {"start": "Rome", "stops": [1]},
+        "day": "2026-01-31",
+        "hour": "2026-01-31T18:30:00",
+        "names": ["Nina"],
+        "sizes": {"a": 1},
+        "path": [1, 2.0],
+    }
+    assert run([plan], Call("plan", given)) == [
+        "<Unit.KELVIN: 'K'>",
+        "{'start': 'Rome', 'stops': [1.0]}",
+        "datetime.date(2026, 1, 31)",
+        "datetime.datetime(2026, 1, 31, 18, 30)",
+        "['Nina']",
+        "{'a': 1.0}",
+        "(1, 2)",
+    ]
+    assert "Invalid isoformat" in run([plan], Call("plan", given | {"day": "soon"}))["error"]
 
 
-@pytest.mark.parametrize("how", ["sleep", "loop", "child"])
-def test_a_tool_that_takes_too_long_is_ended(how: str) -> None:
-    started = time.monotonic()
-    answer = run([misbehave], Call("misbehave", {"how": how}), seconds=0.3)
-    assert answer == {"error": "took longer than 0.3 seconds and was ended"}
-    assert time.monotonic() - started < 20
+def test_a_description_of_a_hint_gives_way_to_the_docstring_s() -> None:
+    def see(city: Annotated[str, "from the hint"], unit: Annotated[str, "from the hint"]) -> None:
+        """See.
+
+        city: from the docstring
+        """
+
+    properties = tool(see).schema["parameters"]["properties"]
+    assert [properties[name]["description"] for name in ("city", "unit")] == ["from the docstring", "from the hint"]
 
 
-def test_tools_run_where_a_process_cannot_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.txt").write_text("hello")
-    monkeypatch.setattr(tools, "START", "spawn")
-    assert run(examples.TOOLS, Call("shift_date", {"date": "2026-02-27", "days": 3})) == "2026-03-02, a Monday"
-    assert run([examples.file_reader(tmp_path)], Call("read_file", {"path": "a.txt"})) == "hello"
-
-    def local(x: int) -> int:
-        return x
-
-    assert "define the tool in a module" in run([tool(local)], Call("local", {"x": 1}))["error"]
+def test_what_has_no_name_is_no_tool() -> None:
+    with pytest.raises(SchemaError, match="has no name"):
+        tool(functools.partial(sample_tools.convert_amount.function, unit="km"))
 
 
-def test_a_huge_answer_is_cut_and_says_so() -> None:
-    answer = run([misbehave], Call("misbehave", {"how": "huge"}))
-    assert len(answer) < MOST_CHARACTERS + 100
-    assert answer.endswith("(cut; 1,000,002 characters in all)")
-
-
-def test_answers_that_are_no_json_become_text(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run([misbehave], Call("misbehave", {"how": "date"})) == "2026-01-31"
-    assert run([misbehave], Call("misbehave", {"how": "nan"})) == "nan"
-    assert run([misbehave], Call("misbehave", {"how": "surrogate"})) == "?"
-    assert run([misbehave], Call("misbehave", {"how": "print"})) == "quiet"
-    assert "noise" not in capfd.readouterr().out
-
-
-# --- the examples ------------------------------------------------------------------------------------------------
+# --- the samples ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +300,7 @@ def test_answers_that_are_no_json_become_text(capfd: pytest.CaptureFixture[str])
     ],
 )
 def test_arithmetic(expression: str, value: float) -> None:
-    assert examples.calculate_value(expression) == pytest.approx(value)
+    assert sample_tools.calculate_value(expression) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -334,17 +324,17 @@ def test_arithmetic(expression: str, value: float) -> None:
 )
 def test_what_is_not_arithmetic_is_an_error(expression: str) -> None:
     started = time.monotonic()
-    assert "error" in run([examples.calculate_value], Call("calculate_value", {"expression": expression}))
+    assert "error" in run([sample_tools.calculate_value], Call("calculate_value", {"expression": expression}))
     assert time.monotonic() - started < 20
 
 
 def test_units_and_dates() -> None:
-    assert examples.convert_amount(10, "mi", "km") == pytest.approx(16.09344)
-    assert examples.convert_amount(212, "F", "C") == pytest.approx(100)
+    assert sample_tools.convert_amount(10, "mi", "km") == pytest.approx(16.09344)
+    assert sample_tools.convert_amount(212, "F", "C") == pytest.approx(100)
     with pytest.raises(ValueError, match="do not measure the same"):
-        examples.convert_amount(1, "m", "kg")
-    assert examples.shift_date("2026-02-27", 3) == "2026-03-02, a Monday"
-    assert examples.compare_date("2024-02-28", "2024-03-01") == 2
+        sample_tools.convert_amount(1, "m", "kg")
+    assert sample_tools.shift_date("2026-02-27", 3) == "2026-03-02, a Monday"
+    assert sample_tools.compare_date("2024-02-28", "2024-03-01") == 2
 
 
 def test_files_below_one_folder_only(tmp_path: Path) -> None:
@@ -353,7 +343,7 @@ def test_files_below_one_folder_only(tmp_path: Path) -> None:
     (folder / "inner" / "a.txt").write_text("hello")
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "link").symlink_to(tmp_path / "secret.txt")
-    read = examples.file_reader(folder)
+    read = sample_tools.file_reader(folder)
     assert run([read], Call("read_file", {"path": "inner/a.txt"})) == "hello"
     for path in ("../secret.txt", "link", str(tmp_path / "secret.txt"), "inner/../../secret.txt"):
         assert "outside the folder" in run([read], Call("read_file", {"path": path}))["error"]
@@ -362,5 +352,5 @@ def test_files_below_one_folder_only(tmp_path: Path) -> None:
 
 
 def test_schemas_are_json() -> None:
-    for one in (*examples.TOOLS, everything):
+    for one in (*sample_tools.TOOLS, everything):
         assert json.loads(json.dumps(one.schema)) == one.schema

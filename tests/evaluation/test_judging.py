@@ -1,7 +1,6 @@
 """When an answer is right, and how sure a share is."""
 
 import math
-from pathlib import Path
 from statistics import NormalDist
 
 import pytest
@@ -12,7 +11,7 @@ from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny: Path) -> Tokenizer:
+def tokenizer(tiny) -> Tokenizer:
     tokenizer = load_tokenizer(tiny)
     tokenizer.add_tokens(list(TAGS))
     return tokenizer

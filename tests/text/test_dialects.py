@@ -1,5 +1,6 @@
 """Dialects: the exported template renders in transformers what minifc renders, and no template can be made to forge."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -150,10 +151,9 @@ def test_ids_and_mask_are_ours_or_both_refuse(
     pair: Any, format: Any, messages: Any, schemas: Any, prompt: bool
 ) -> None:
     ours, theirs = pair
-    try:
+    rendered, given, why = None, None, ""
+    with contextlib.suppress(minifc.MinifcError):
         rendered = minifc.render(messages, ours, schemas, format, add_generation_prompt=prompt)
-    except minifc.MinifcError as error:
-        refused, rendered = error, None
     try:
         given = theirs[format].apply_chat_template(
             messages,
@@ -162,10 +162,11 @@ def test_ids_and_mask_are_ours_or_both_refuse(
             return_dict=True,
             return_assistant_tokens_mask=True,
         )
-    except jinja2.TemplateError:
-        assert rendered is None
+    except jinja2.TemplateError as error:
+        why = str(error)
+    if given is None or rendered is None:  # text parts may spell a control token together, which we keep as text
+        assert (given is None and rendered is None) or "spells the control token" in why
         return
-    assert rendered is not None, refused
     assert theirs[format].decode(given["input_ids"]) == ours.decode(rendered.ids)
     assert given["input_ids"] == rendered.ids
     assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
