@@ -218,11 +218,11 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     source, device = find_model(run.model), pick_device(run.device)
     data = find_data(run.data) if run.data else None
     training, kept = split_data(data, run, loop.seed)
-    tokenizer, taught = load_tokenizer(source.path), load_tokenizer(source.path)
+    model, tokenizer = load_base(Located(source, None, run.format), run.dtype, device)
+    require_finite(model, source.path)
     drafts = [draft(row, tokenizer, run.format, named_tokens(run.tokens)) for row in [*training, *kept]]
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens)))
-    model, _ = load_base(Located(source, None, run.format), run.dtype, device)
-    require_finite(model, source.path)
+    taught = load_tokenizer(source.path)
     taught.add_tokens(new, run.reuse_unused)
     examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
     evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)

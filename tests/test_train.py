@@ -510,3 +510,35 @@ def test_debug_shows_the_traceback() -> None:
 def test_help_has_an_example(command, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command.main, "--help") == 0
     assert "example: python -m minifc." in capsys.readouterr().out
+
+
+def test_a_newcomer_is_told_first_what_happens(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "prepare", lambda *_: (_ for _ in ()).throw(minifc.MinifcError("enough")))
+    assert run(train.main, "--to", str(tmp_path / "run")) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "The language model weights/tiny is taught to call functions:"
+    assert "asked 400 questions" in lines[1]
+    assert "360 steps on 4,900 generated conversations" in lines[2]
+    assert any("about five minutes" in line for line in lines)
+    assert run(train.main, "--data", str(rows), "--cases", "0", "--to", str(tmp_path / "run")) == 2
+    printed = capsys.readouterr().out
+    assert "trained for 1 epoch on the conversations of" in printed
+    assert "asked" not in printed
+    assert "minutes" not in printed
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert run(train.main, "--to", str(tmp_path / "run")) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (
+        captured.err == f"error: --to {tmp_path / 'run'}: cannot be written (Permission denied); name another place\n"
+    )
