@@ -16,7 +16,7 @@ from minifc.cli import Parser, run_command
 from minifc.data import Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
-from minifc.terminal import text_table
+from minifc.terminal import colourful, text_table
 from minifc.text.calls import TAGS, parse_calls
 from minifc.text.dialects import FORMATS
 from minifc.text.template import Format, Rendered, encode
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
         (rendered,) = findings.rendered.values()
         if args.learn == "all":
             rendered = replace(rendered, mask=[True] * len(rendered.ids))
-        print(marked(rendered, tokenizer, sys.stdout.isatty()))
+        print(marked(rendered, tokenizer, colourful(sys.stdout)))
     else:
         print(text_table([["data", args.data], *summary(findings, len(rows), args.length, args.learn == "all")]))
         for why in findings.refused[:SHOWN]:

@@ -161,7 +161,8 @@ def seed_number(text: str) -> int:
 
 
 OUT_OF_MEMORY = "out of memory; try fewer rows, a shorter length, gradient checkpointing, bfloat16, or --device cpu"
-_SAID = ("out of memory", "can't allocate memory")  # what torch's allocators say, where the error has no class
+# What torch's allocators say where the error has no class of its own: on CUDA, Linux, Windows, and in cuBLAS.
+_SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from minifc.cli import Parser, new_file, require_option, run_command, seed_number
 from minifc.errors import CheckpointError, OptionError, first_line
@@ -23,7 +22,7 @@ from minifc.files import write_text
 from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, require_finite
 from minifc.hub import find_model
-from minifc.terminal import text_table
+from minifc.terminal import progress, text_table
 from minifc.text.tokenizer import load_tokenizer
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.vocab import extended
@@ -134,11 +133,13 @@ def reference_trace(folder: Path, adapter: Path | None, size: int, ids: Tensor, 
         trace.values[name] = hidden[0].float()
     trace.values["logits"] = out.logits[0].float()
     steps = []
-    for _ in tqdm(range(new), desc="reference", unit="token", dynamic_ncols=True):
-        steps.append(out.logits[0, -1].float())
-        trace.decoded.append(int(steps[-1].argmax()))
-        last = torch.tensor([[trace.decoded[-1]]])
-        out = model(last, past_key_values=out.past_key_values, use_cache=True)
+    with progress(new, "reference", "token") as bar:
+        for _ in range(new):
+            steps.append(out.logits[0, -1].float())
+            trace.decoded.append(int(steps[-1].argmax()))
+            last = torch.tensor([[trace.decoded[-1]]])
+            out = model(last, past_key_values=out.past_key_values, use_cache=True)
+            bar.update()
     trace.values["decoding"] = torch.stack(steps)
     return trace
 
@@ -187,8 +188,10 @@ def own_trace(folder: Path, adapter: Path | None, ids: Tensor, decoded: Sequence
     cache = KVCache(model.config, max_length=ids.shape[1] + len(decoded))
     logits = model(ids, cache=cache)
     steps = [logits[0, -1]]
-    for id_ in tqdm(decoded[:-1], desc="minifc", unit="token", dynamic_ncols=True):
-        steps.append(model(torch.tensor([[id_]]), cache=cache)[0, -1])
+    with progress(len(decoded) - 1, "minifc", "token") as bar:
+        for id_ in decoded[:-1]:
+            steps.append(model(torch.tensor([[id_]]), cache=cache)[0, -1])
+            bar.update()
     trace.values["decoding"] = torch.stack(steps)
     trace.decoded = trace.values["decoding"].argmax(-1).tolist()
     return trace

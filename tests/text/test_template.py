@@ -538,6 +538,14 @@ def test_a_data_sets_own_tag_counts_once_it_is_registered(tiny_tokenizer: Tokeni
         assert [id_ for id_ in ids if id_ == plan] == found
 
 
+def test_of_two_tags_that_begin_alike_the_longer_one_counts(tiny_tokenizer: Tokenizer) -> None:
+    tokenizer = Tokenizer(tiny_tokenizer._backend)
+    short, long = tokenizer.add_tokens(["[ACT", "[ACT_NOW]"])
+    messages = [{"role": "user", "content": "a [ACT_NOW] b [ACT c"}]
+    ids = render(messages, tokenizer, verbatim=True).ids
+    assert [id_ for id_ in ids if id_ in (short, long)] == [long, short]
+
+
 def test_unknown_tags_are_named() -> None:
     """The course's typo: the notebook registered a tag that no row has (FAILURES.md, 15)."""
     content = "<tool_reponse>{}</tool_reponse> <tool_call></tool_call> </b> 1 < 2"
