@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -324,8 +325,11 @@ def area(box: Box) -> float:
 """
 
 
-def test_tools_of_ones_own(written: Any) -> None:
-    """They may use a dataclass and a module beside their file."""
+@pytest.mark.parametrize("can_fork", [True, False])
+def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, can_fork: bool) -> None:
+    """They may use a dataclass and a module beside their file, and run in whichever way a process can be started."""
     written("FACTOR = 2\n", "own_neighbour")
     tools = chat.load_tools(Path(written(OWN)))
+    if not can_fork:
+        monkeypatch.delattr(os, "fork")
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0

@@ -15,7 +15,7 @@ from forked import Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUALITY = "The package's own"
-ATTENDED = "self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rope, seen, cache))"
+ATTENDED = "self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rope, mask, cache))"
 THOUGHT = "self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))"
 
 # essential, what stands in minifc/gemma/model.py, what stands there without it, lessons and sections that notice
@@ -66,7 +66,7 @@ TRIALS = [
     (
         "norm after attention",
         ATTENDED,
-        "self.self_attn(self.input_layernorm(x), rope, seen, cache)",
+        "self.self_attn(self.input_layernorm(x), rope, mask, cache)",
         {"04": "The block"},
     ),
     ("norm before feed-forward", THOUGHT, "self.post_feedforward_layernorm(self.mlp(x))", {"04": "The block"}),
