@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,6 @@ from commands import run
 
 from minifc import chat
 from minifc.calling import agent as agent_module
-from minifc.calling import tools as tools_module
 from minifc.calling.agent import Event
 from minifc.calling.tools import run as run_tool
 from minifc.cli import visible
@@ -207,10 +207,11 @@ def area(box: Box) -> float:
 """
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+@pytest.mark.parametrize("can_fork", [True, False])
+def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, can_fork: bool) -> None:
     """They may use a dataclass and a neighbour, and run in whichever way a process can be started."""
     written("FACTOR = 2\n", "own_neighbour")
     tools = chat.load_tools(Path(written(OWN)))
-    monkeypatch.setattr(tools_module, "START", start)
+    if not can_fork:
+        monkeypatch.delattr(os, "fork")
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0
