@@ -109,7 +109,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "too huge": lambda: "x" * 2**25,
     "many numbers": lambda: list(range(10**6)),
     "generator": lambda: (number for number in range(3)),
-    "lambda": lambda: print,
+    "lambda": lambda: lambda: 1,
     "bytes": lambda: b"abc",
     "object": lambda: torch.ones(1),
     "keys": lambda: {(1, 2): 3},
@@ -158,7 +158,7 @@ def tried(request: pytest.FixtureRequest) -> Callable[..., Any]:
         ("recurse", "RecursionError: maximum recursion depth exceeded"),
         ("unknown", "KeyError: 'unknown'"),
         ("generator", "TypeError: returned a value of type generator, which JSON does not have"),
-        ("lambda", "TypeError: returned a value of type builtin_function_or_method, which JSON does not have"),
+        ("lambda", "TypeError: returned a value of type function, which JSON does not have"),
         ("bytes", "TypeError: returned a value of type bytes, which JSON does not have"),
         ("object", "TypeError: returned a value of type torch.Tensor, which JSON does not have"),
         ("keys", "TypeError: keys must be str, int, float, bool or None, not tuple"),
@@ -318,7 +318,7 @@ def test_what_a_function_prints_is_no_part_of_our_output(tmp_path: Path, kind: s
     path = os.pathsep.join(path for path in sys.path if path)
     ended = subprocess.run(
         [sys.executable, tmp_path / "script.py"],
-        env=os.environ | {"PYTHONPATH": path},
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,
@@ -401,10 +401,12 @@ def answer() -> list:
 def test_a_changed_file_folder_and_environment_are_noticed(
     tmp_path: Path, written: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run([written(ANSWERS.format(number=1)).answer], Call("answer", {})) == [1, os.getcwd(), None]
+    module = written(ANSWERS.format(number=1))
+    assert run([module.answer], Call("answer", {})) == [1, os.getcwd(), None]
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path / "folder")
     monkeypatch.setenv("MINIFC_TEST", "yes")
+    assert run([module.answer], Call("answer", {})) == [1, str(tmp_path / "folder"), "yes"]
     changed = written(ANSWERS.format(number=23))
     assert run([changed.answer], Call("answer", {})) == [23, str(tmp_path / "folder"), "yes"]
 
