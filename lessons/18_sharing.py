@@ -331,7 +331,7 @@ else:
 card = (WORK / "my-model/README.md").read_text()
 print(card)
 assert "license:" in card
-assert "base_model:" in card
+assert "function-calling" in card
 
 # %% [markdown]
 # It is a beginning. What belongs in it besides, only you can say: what it was trained on, how it was tested, with which
