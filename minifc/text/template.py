@@ -96,27 +96,25 @@ def pieces(
     Tags of calls are control tokens here whether the tokenizer has them or not: which of them a data set uses
     decides which of them become tokens. tags: further tags that count in verbatim text.
     """
-    source = chat_template(format, tokenizer)
     schemas = [tool_schema(tool) for tool in tools or []]
-    normal = normal_messages(messages)
-    control = tuple(dict.fromkeys((*TAGS, *tokenizer.control)))
-    named = [name for name in control if name in source]
-    counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags))) if verbatim else ()
-    names = tuple(dict.fromkeys((BOS, EOS, *named, *counted)))
+    normal = [_with_both_names_of_thoughts(message) for message in normal_messages(messages)]
     block = _unused_block(normal, schemas)
-    marks = dict(zip(names, map(chr, block[_FIRST:]), strict=False))
+    # Tokens that data brought in may be spelled like a word of the template, which does not mean them.
+    known = tokenizer.control if format == "own" else tokenizer.control.keys() - tokenizer.added.keys()
+    template = _compiled(chat_template(format, tokenizer), tuple(sorted({BOS, EOS, *TAGS, *known})), block)
+    marks = template.marks
     if verbatim:
+        counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags)))
+        marks = marks | _marks([name for name in counted if name not in marks], block[_FIRST + len(marks) :])
         normal = [_with_marks(message, counted, marks) for message in normal]
-    normal = [_with_both_names_of_thoughts(message) for message in normal]
     variables = {
         "bos_token": marks[BOS], "eos_token": marks[EOS], "pad_token": PAD, "unk_token": UNK,
         "tools": schemas or None, "add_generation_prompt": add_generation_prompt, "verbatim": verbatim,
     }  # fmt: skip
-    template = _compiled(source, names, block.start)
     try:
-        written = template.render(messages=normal, **variables)
-        if not has_generation(source):
-            written = _with_learning(template, written, normal, variables, block)
+        written = template.jinja.render(messages=normal, **variables)
+        if not template.marks_learning:
+            written = _with_learning(template.jinja, written, normal, variables, block)
     except jinja2.TemplateError as error:
         raise TemplateError(error.message or str(error)) from None
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError, OverflowError) as error:
@@ -159,11 +157,6 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     return (tokenizer.eos_id, tokenizer.end_of_turn_id)
 
 
-def has_generation(source: str) -> bool:
-    """Whether a template marks what a model learns from."""
-    return re.search(r"\{%-?\s*generation\s*-?%\}", source) is not None
-
-
 # --- running a template --------------------------------------------------------------------------------------------
 
 
@@ -171,7 +164,6 @@ class _Generation(Extension):
     """`{% generation %}`, transformers' mark around what the model writes: here two private characters around it."""
 
     tags = {"generation"}  # noqa: RUF012 (as jinja2 wants it)
-    learn = end_learn = ""
 
     def parse(self, parser: Any) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -180,7 +172,7 @@ class _Generation(Extension):
 
     def _between_marks(self, caller: Any) -> str:
         block: Any = self.environment.globals["private_block"]
-        return f"{chr(block + _LEARN)}{caller()}{chr(block + _END_LEARN)}"
+        return f"{chr(block[_LEARN])}{caller()}{chr(block[_END_LEARN])}"
 
 
 def _fail(message: object) -> None:
@@ -195,9 +187,18 @@ def _to_json(
     return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, **options)
 
 
+@dataclass(frozen=True)
+class _Template:
+    """A template with private characters in place of its control tokens."""
+
+    jinja: jinja2.Template
+    marks: dict[str, str]  # each control token that the template spells, and its character
+    marks_learning: bool  # whether it has {% generation %} blocks
+
+
 @lru_cache(64)
-def _compiled(source: str, names: tuple[str, ...], block: int) -> jinja2.Template:
-    """The template, with a private character of the block in place of each of its control tokens."""
+def _compiled(source: str, control: tuple[str, ...], block: range) -> _Template:
+    """control: names of control tokens; <bos>, <eos> and those that the template spells get a character of the block."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
@@ -207,11 +208,24 @@ def _compiled(source: str, names: tuple[str, ...], block: int) -> jinja2.Templat
         "strftime_now": lambda format: datetime.now().strftime(format),
         "private_block": block,
     }
-    marks = {name: chr(block + _FIRST + number) for number, name in enumerate(names)}
+    marks = _marks([name for name in control if name in (BOS, EOS) or name in source], block[_FIRST:])
     try:
-        return environment.from_string(_spellings(names).sub(lambda match: marks[match.group()], source))
+        template = environment.from_string(_with_spellings_marked(source, tuple(marks), marks))
     except jinja2.TemplateError as error:
         raise TemplateError(f"the chat template cannot be read: {error}") from None
+    return _Template(template, marks, re.search(r"\{%-?\s*generation\s*-?%\}", source) is not None)
+
+
+def _marks(names: Sequence[str], characters: range) -> dict[str, str]:
+    """A private character for each name. Raises TemplateError for more names than there are characters."""
+    if len(names) > len(characters):
+        raise TemplateError(f"{len(names)} control tokens, and a chat template can have {len(characters)}")
+    return dict(zip(names, map(chr, characters), strict=False))
+
+
+def _with_spellings_marked(text: str, names: tuple[str, ...], marks: Mapping[str, str]) -> str:
+    """The text with each spelling of a name replaced by its character."""
+    return _spellings(names).sub(lambda match: marks[match.group()], text)
 
 
 @lru_cache(64)
@@ -231,7 +245,7 @@ def _with_marks(message: dict[str, Any], tags: tuple[str, ...], marks: Mapping[s
     content = message.get("content")
     if not isinstance(content, str):
         return message
-    return message | {"content": _spellings(tags).sub(lambda match: marks[match.group()], content)}
+    return message | {"content": _with_spellings_marked(content, tags, marks)}
 
 
 def _with_both_names_of_thoughts(message: dict[str, Any]) -> dict[str, Any]:

@@ -199,6 +199,21 @@ def test_results_are_put_in_the_order_of_their_calls(pair: Any) -> None:
         assert pair.theirs["gemma"].apply_chat_template(messages, return_dict=True)["input_ids"] == ids
 
 
+@pytest.mark.parametrize("token", ["tool_calls", "namespace", "'\\n'", "known; are", "{%- set", "introduction"])
+@pytest.mark.parametrize("verbatim", [False, True])
+def test_a_token_may_be_spelled_like_a_word_of_the_template(tiny: Path, token: str, verbatim: bool) -> None:
+    """Tokens that data brought in count in verbatim text, and change nothing in the template that is run."""
+    tokenizer = load_tokenizer(tiny)
+    (id_,) = tokenizer.add_tokens([token])
+    messages = [{"role": "user", "content": f"What is {token}?"}, {"role": "assistant", "content": "Nothing."}]
+    rendered = minifc.render(messages, tokenizer, format="gemma", verbatim=verbatim)
+    assert rendered.text == (
+        f"<bos><start_of_turn>user\nWhat is {token}?<end_of_turn>\n<start_of_turn>model\nNothing.<end_of_turn>\n"
+    )
+    assert rendered.ids.count(id_) == verbatim
+    assert any(rendered.mask)
+
+
 @pytest.mark.parametrize("token", ["<END>", "ROLES", "<|MARKERS|>", "{{ END }}"])
 def test_a_token_may_have_any_name(tiny: Path, tmp_path: Path, token: str) -> None:
     """The template is put together by replacing words in it; a token that is one of them stays as it is."""
