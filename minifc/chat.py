@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         sampling = Sampling(args.temperature, top_p=args.top_p, seed=args.seed)
     except ParameterError as error:
-        raise OptionError(f"--{error.name.replace('_', '-')} {error.value}: {error.rule}") from None
+        raise error.as_option() from None
     tools = load_tools(args.tools) if args.tools else None
     if args.read and not args.read.is_dir():
         raise OptionError(f"--read {args.read}: no such folder")

@@ -108,7 +108,7 @@ def from_args(config: type[T], args: argparse.Namespace, recipe: Mapping[str, An
     try:
         return config(**{name: value for name, value in recipe.items() if name in fields} | given)
     except ParameterError as error:
-        raise OptionError(f"{_option(fields[error.name])} {error.value}: {error.rule}") from None
+        raise error.as_option(_option(fields[error.name]).removeprefix("--")) from None
 
 
 def _comma_list(text: str) -> tuple[str, ...]:

@@ -53,6 +53,10 @@ class ParameterError(OptionError):
         super().__init__(f"{name}={value}: {rule}")
         self.name, self.value, self.rule = name, value, rule
 
+    def as_option(self, option: str = "") -> OptionError:
+        """The same error, naming the option of a command; by default the parameter's name with hyphens."""
+        return OptionError(f"--{option or self.name.replace('_', '-')} {self.value}: {self.rule}")
+
 
 class TrainingError(MinifcError):
     """Training that cannot start or go on."""

@@ -29,11 +29,11 @@ from minifc.evaluation.questions import (
 from minifc.evaluation.report import as_json, failures, score_table
 from minifc.gemma.checkpoint import require_finite
 from minifc.hub import find_data
-from minifc.loading import RUN_ADAPTER, Located, add_model_options, load_base, locate_from
+from minifc.loading import Located, add_model_options, is_run, load_base, locate_from
 from minifc.terminal import Table, text_samples, text_table
 from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
 from minifc.text.tokenizer import read_added_tokens
-from minifc.tuning.adapter import CONFIG, load_adapter
+from minifc.tuning.adapter import load_adapter
 
 HOW = {"free": (False,), "constrained": (True,), "both": (False, True)}
 CASES = 400
@@ -96,7 +96,7 @@ def parse(argv: Sequence[str]) -> Namespace:
 def named_run(args: Namespace) -> Path | None:
     """The run folder that --adapter or --model names, if it is one."""
     folder = Path(args.adapter or args.model or "")
-    return folder if (folder / RUN_ADAPTER / CONFIG).is_file() and (folder / "config.json").is_file() else None
+    return folder if is_run(folder) and (folder / "config.json").is_file() else None
 
 
 def question_sets(args: Namespace) -> list[QuestionSet]:

@@ -61,7 +61,10 @@ def load(
         the recorded ones. dtype: of the weights, by default as stored. device: by default the best there is.
     Raises CheckpointError, ConfigError, TokenizerError or HubError for what is missing, damaged or does not fit.
     """
-    located = locate(source, base, format)
+    return _load(locate(source, base, format), dtype, device)
+
+
+def _load(located: Located, dtype: str | torch.dtype, device: str | torch.device) -> Loaded:
     model, tokenizer = load_base(located, dtype, device)
     if located.adapter:
         load_adapter(model, tokenizer, located.adapter)
@@ -72,7 +75,7 @@ def locate(source: str | Path, base: str | Path | None = None, format: Format | 
     """Find the base model, the adapter and the format that a source stands for, as `load` does."""
     found = find_model(str(source))
     folder = found.path
-    run = folder if (folder / RUN_ADAPTER / CONFIG).is_file() else None
+    run = folder if is_run(folder) else None
     adapter = folder / RUN_ADAPTER if run else folder if (folder / CONFIG).is_file() else None
     if adapter is None:
         if base is not None:
@@ -82,6 +85,11 @@ def locate(source: str | Path, base: str | Path | None = None, format: Format | 
     if not name:
         raise CheckpointError(f"{adapter / CONFIG}: does not name its base model; name it (base=, or --model)")
     return Located(find_model(name), adapter, format or adapter_format(adapter) or _run_format(run) or "gemma")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that training left: it holds its adapter in a folder of its own."""
+    return (folder / RUN_ADAPTER / CONFIG).is_file()
 
 
 def base_name(adapter: Path) -> str:
@@ -137,8 +145,4 @@ def locate_from(args: argparse.Namespace) -> Located:
 
 def load_from(args: argparse.Namespace) -> Loaded:
     """Load what the options of `add_model_options` name."""
-    located = locate_from(args)
-    model, tokenizer = load_base(located, args.dtype, args.device)
-    if located.adapter:
-        load_adapter(model, tokenizer, located.adapter)
-    return Loaded(model, tokenizer, located.format, located.base, located.adapter)
+    return _load(locate_from(args), args.dtype, args.device)
