@@ -198,7 +198,7 @@ class _Template:
 
 @lru_cache(64)
 def _compiled(source: str, control: tuple[str, ...], block: range) -> _Template:
-    """control: names of control tokens; <bos>, <eos> and those that the template spells get a character of the block."""
+    """control: names of control tokens. Those that the template spells, and <bos> and <eos>, get a character."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
