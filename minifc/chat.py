@@ -22,7 +22,7 @@ from minifc.gemma.generate import Sampling
 from minifc.hub import TINY
 from minifc.loading import Loaded, add_model_options, load_from
 from minifc.terminal import colourful, columns, printable
-from minifc.text.calls import TOOL_CALL
+from minifc.text.calls import THINK, TOOL_CALL
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED}
@@ -69,6 +69,8 @@ def main(argv: Sequence[str]) -> None:
         raise OptionError(f"--read {args.read}: no such folder")
 
     loaded = load_from(args)
+    if args.think and THINK not in loaded.tokenizer.control:
+        raise OptionError("--think: the model has no token <think> to begin with; leave the option out")
     suggest = tools is None and loaded.base.name == TINY
     tools = default_tools(loaded) if tools is None else tools
     if args.read:

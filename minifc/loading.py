@@ -139,7 +139,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def locate_from(args: argparse.Namespace) -> Located:
     """What the options of `add_model_options` name."""
     if args.adapter:
-        return locate(args.adapter, args.model, args.format)
+        located = locate(args.adapter, args.model, args.format)
+        if located.adapter is None:
+            raise CheckpointError(f"--adapter {args.adapter}: neither an adapter nor a run; name a model by --model")
+        return located
     return locate(args.model or TINY_ADAPTER, None, args.format)
 
 

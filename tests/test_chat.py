@@ -333,3 +333,12 @@ def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, can_fo
     if not can_fork:
         monkeypatch.delattr(os, "fork")
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0
+
+
+def test_what_does_not_fit_the_model_is_one_line(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, why in (
+        (("--adapter", str(tiny)), "tiny: neither an adapter nor a run; name a model by --model"),
+        (("--model", str(tiny), "--think"), "--think: the model has no token <think>"),
+    ):
+        assert run(chat.main, *options, "--once", "Hello.") == 2
+        assert why in capsys.readouterr().err

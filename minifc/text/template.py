@@ -115,10 +115,19 @@ def pieces(
         written = template.jinja.render(messages=normal, **variables)
         if not template.marks_learning:
             written = _with_learning(template.jinja, written, normal, variables, block)
-    except jinja2.TemplateError as error:
-        raise TemplateError(error.message or str(error)) from None
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError, OverflowError) as error:
-        raise TemplateError(f"the chat template fails on these messages: {error}") from None
+    except _Refusal as error:
+        raise TemplateError(str(error)) from None
+    except (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        advice = "; mend the template, or use the format gemma or course" if format == "own" else ""
+        raise TemplateError(f"the chat template fails on these messages: {error}{advice}") from None
     found = _split(written, marks, block)
     if add_generation_prompt and think:
         found.append(Piece(THINK, True, False))
@@ -175,8 +184,12 @@ class _Generation(Extension):
         return f"{chr(block[_LEARN])}{caller()}{chr(block[_END_LEARN])}"
 
 
-def _fail(message: object) -> None:
-    raise jinja2.TemplateError(str(message))
+class _Refusal(Exception):
+    """What a template itself says of messages that it does not take."""
+
+
+def _refuse(message: object) -> None:
+    raise _Refusal(str(message))
 
 
 def _to_json(
@@ -204,7 +217,7 @@ def _compiled(source: str, control: tuple[str, ...], block: range) -> _Template:
     )
     environment.filters["tojson"] = _to_json
     environment.globals |= {
-        "raise_exception": _fail,
+        "raise_exception": _refuse,
         "strftime_now": lambda format: datetime.now().strftime(format),
         "private_block": block,
     }
