@@ -36,6 +36,10 @@ from minifc.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 Format = str  # one of dialects.FORMATS
 _PRIVATE = [range(start, start + 0x400) for start in range(0x10F400, 0x100000, -0x400)]  # for private use, in blocks
+# What a template's own mistakes raise while it runs.
+_FAILURES = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError
+)  # fmt: skip
 _LEARN, _END_LEARN, _FIRST = 0, 1, 2  # places in a block: where learning begins and ends, and the first token
 
 
@@ -117,15 +121,7 @@ def pieces(
             written = _with_learning(template.jinja, written, normal, variables, block)
     except _Refusal as error:
         raise TemplateError(str(error)) from None
-    except (
-        jinja2.TemplateError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except _FAILURES as error:
         advice = "; mend the template, or use the format gemma or course" if format == "own" else ""
         raise TemplateError(f"the chat template fails on these messages: {error}{advice}") from None
     found = _split(written, marks, block)

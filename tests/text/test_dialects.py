@@ -372,6 +372,8 @@ def test_a_folder_without_template_has_no_own_format(tiny: Path) -> None:
         ("{{ raise_exception('no system role') }}", "^no system role$"),
         ("{{ messages.__class__.__mro__ }}", "fails on these messages: .*unsafe"),
         ("{{ messages[0].content + 5 }}", "fails on these messages"),
+        ("{{ 1 / 0 }}", "fails on these messages: division by zero"),
+        ("{{ range(10**9) | list }}", "fails on these messages: Range too big"),
         ("{{ undefined_thing.more }}", "fails on these messages: .*undefined.*; mend the template"),
     ],
 )
