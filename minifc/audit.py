@@ -8,12 +8,11 @@ and `--learn` are those of `minifc.train`: with `--format course --calls verbati
 
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from minifc.cli import Parser, run_command
-from minifc.data import Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
+from minifc.data import Audit, Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import colourful, text_table
@@ -32,9 +31,7 @@ class Findings:
 
     rendered: dict[str, Rendered] = field(default_factory=dict)  # by the source of the row
     refused: list[str] = field(default_factory=list)
-    tags: Counter[str] = field(default_factory=Counter)
-    unknown: Counter[str] = field(default_factory=Counter)
-    spelled: Counter[str] = field(default_factory=Counter)
+    audit: Audit = field(default_factory=lambda: audit([]))
     calls: int = 0
     unreadable: int = 0  # turns whose calls cannot be read, and which are learned from all the same
 
@@ -95,9 +92,8 @@ def examine(
             drafts.append(draft(with_canonical_calls(conversation) if canonical else conversation, tokenizer, format))
         except MinifcError as error:
             findings.refused.append(named(error, source))
-    seen = audit(drafts)
-    findings.tags, findings.unknown, findings.spelled = seen.tags, seen.unknown, seen.spelled
-    tokenizer.add_tokens([tag for tag in seen.tags if tag not in tokenizer.control])
+    findings.audit = audit(drafts)
+    tokenizer.add_tokens([tag for tag in findings.audit.tags if tag not in tokenizer.control])
     for one in drafts:
         source = one.conversation.source
         try:
@@ -150,11 +146,12 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool) -> li
             ["calls", f"{findings.calls:,}"],
             ["turns whose calls cannot be read", f"{findings.unreadable:,}"],
         ]
-    lines.append(["tags that become tokens", " ".join(f"{tag} {n:,}" for tag, n in findings.tags.items()) or "none"])
-    lines.append(["tags that never occur", " ".join(tag for tag in TAGS if not findings.tags[tag]) or "none"])
-    text = findings.unknown + findings.spelled
+    tags = findings.audit.tags
+    lines.append(["tags that become tokens", " ".join(f"{tag} {n:,}" for tag, n in tags.items()) or "none"])
+    lines.append(["tags that never occur", " ".join(tag for tag in TAGS if not tags[tag]) or "none"])
+    text = findings.audit.unknown + findings.audit.spelled
     lines.append(["tags that stay text", " ".join(f"{tag} {n:,}" for tag, n in text.items()) or "none"])
-    if findings.spelled:
+    if findings.audit.spelled:
         lines.append(["", "the model's text spells tags of ours, which in structured rows is data: give the calls"])
         lines.append(["", "as tool_calls, or the messages as conversations without tools, whose tags count"])
     return lines

@@ -101,16 +101,15 @@ def _narrowed(widths: list[int], room: int) -> list[int]:
     return widths
 
 
-def text_samples(samples: Sequence[Sample], width: int | None = None) -> str:
+def text_samples(samples: Sequence[Sample]) -> str:
     """Samples one below the other, each label with its own paragraph."""
-    width = width or columns()
     blocks = []
     for sample in samples:
         indent = max(len(name) for name, _ in sample) + 2
         lines = []
         for name, words in sample:
             paragraphs = printable(words).split("\n")
-            wrapped = [line for part in paragraphs for line in textwrap.wrap(part, width - indent) or [""]]
+            wrapped = [line for part in paragraphs for line in textwrap.wrap(part, columns() - indent) or [""]]
             lines += [f"{name if i == 0 else '':>{indent - 2}}  {line}".rstrip() for i, line in enumerate(wrapped)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)

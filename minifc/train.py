@@ -159,7 +159,10 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     tables = [table for table in (scores, watch.table()) if len(table) > 1]
     write_report(folder, tables, shown, job.settings, took)
     shutil.rmtree(folder / "states", ignore_errors=True)
-    print("", *([text_samples(shown)] if shown else []), *map(text_table, [scores][: len(scores) - 1]), sep="\n\n")
+    if shown:
+        print(f"\n\n{text_samples(shown)}")
+    if len(scores) > 1:
+        print(f"\n{text_table(scores)}")
     print(f"\n{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))} ({took})")
     print(f"next: {next_command(run, folder)}")
     return folder

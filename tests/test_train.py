@@ -522,6 +522,7 @@ def test_a_newcomer_is_told_first_what_happens(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "prepare", lambda *_: (_ for _ in ()).throw(minifc.MinifcError("enough")))
+    monkeypatch.setattr(train, "WORLD_SIZE", 5000)
     assert run(train.main, "--to", str(tmp_path / "run")) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "The language model weights/tiny is taught to call functions:"

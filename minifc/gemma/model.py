@@ -3,7 +3,7 @@
 Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118.
 Module names are Hugging Face's, so a checkpoint loads with a plain `load_state_dict`.
 
-Axes: B batch, T tokens, S keys mask, E hidden_size, H heads, K key/value heads,
+Axes: B batch, T tokens, S keys seen, E hidden_size, H heads, K key/value heads,
 G = H / K query heads that share one key/value head, D head_dim, F ffn size,
 V vocabulary, W window.
 """
@@ -204,10 +204,10 @@ class Decoder(nn.Module):
         x = x * torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype)  # rounded as the checkpoint was trained
         keys = {SLIDING: positions, FULL: positions} if cache is None else cache.extend(positions)
         windows = {SLIDING: self.config.sliding_window, FULL: None}
-        mask = {kind: causal_mask(positions, keys[kind], windows[kind], documents) for kind in keys}
+        masks = {kind: causal_mask(positions, keys[kind], windows[kind], documents) for kind in keys}
         rope = rope_angles(self.config, positions)
         for block, kind in zip(self.layers, self.config.layer_types, strict=True):
-            x = block(x, rope, mask[kind], cache)
+            x = block(x, rope, masks[kind], cache)
         return self.norm(x)
 
 
