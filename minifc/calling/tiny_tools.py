@@ -2,7 +2,6 @@
 
 from minifc.calling.tools import tool
 
-BIRTHDAYS = {"Ada": 12, "Nina": 2}  # months
 YEAR = 2026  # not today's, so that a conversation in the documentation stays true
 
 
