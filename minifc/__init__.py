@@ -1,4 +1,4 @@
-"""minifc: fine-tuning Gemma-2 for function calling, with nothing hidden."""
+"""minifc: fine-tuning Gemma for function calling, with nothing hidden."""
 
 from minifc.calling.agent import Agent
 from minifc.calling.grammar import Grammar

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from minifc.cli import Parser, new_folder, run_command
 from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
 from minifc.files import whole_folder
-from minifc.gemma.checkpoint import load_model, require_finite, save_model, stored_dtype
+from minifc.gemma.checkpoint import load_model, require_finite, require_range, save_model, stored_dtype
+from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
@@ -59,7 +60,8 @@ def main(argv: Sequence[str]) -> None:
 def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Format) -> None:
     """Merge in fp32, measure, convert, and write everything or nothing."""
     folder = base.path
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    require_range(load_config(folder), dtype)
+    model, tokenizer = load_model(folder, stored_dtype(folder)), load_tokenizer(folder)
     require_finite(model, folder)
     load_adapter(model, tokenizer, adapter)
     if not (folder / "tokenizer.json").is_file():  # seen in transformers 5.23
@@ -136,7 +138,7 @@ def model_card(name: str, base: Source) -> str:
     head = {"base_model": repo, "license": licence, "library_name": "transformers"}
     fields = "".join(f"{field}: {value}\n" for field, value in head.items() if value)
     at = f" (revision {revision})" if revision else ""
-    start = "minifc's embedded model" if base.name == TINY else f"{repo}{at}" if repo else "A local Gemma-2 model"
+    start = "minifc's embedded model" if base.name == TINY else f"{repo}{at}" if repo else "A local Gemma model"
     return f"""---
 {fields}tags: [function-calling, minifc]
 ---

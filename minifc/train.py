@@ -1,4 +1,4 @@
-"""python -m minifc.train: teach a Gemma-2 to call functions.
+"""python -m minifc.train: teach a Gemma to call functions.
 
 Without options it fine-tunes the embedded model of weights/tiny: asks it to call tools it has never
 seen, adds the special tokens, trains LoRA beside them, and asks again.
@@ -47,7 +47,7 @@ from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 class RunConfig:
     """What to train on what, and how to look at it."""
 
-    model: str = option(TINY, "folder or hub id of a Gemma-2 model; name@revision for a revision other than main")
+    model: str = option(TINY, "folder or hub id of a Gemma model; name@revision for a revision other than main")
     data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option("gemma", "format of the turns; own is the model's own chat template", FORMATS)

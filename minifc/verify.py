@@ -54,7 +54,7 @@ class Difference:
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("verify", __doc__ or "", "python -m minifc.verify weights/tiny --adapter weights/tiny-caller")
-    parser.add_argument("model", help="folder or hub id of a Gemma-2 model")
+    parser.add_argument("model", help="folder or hub id of a Gemma model")
     parser.add_argument("--adapter", help="folder or hub id of an adapter for it; compares with PEFT")
     parser.add_argument("--tokens", type=int, default=96, help="length of the prompt, random ids (%(default)s)")
     parser.add_argument("--new", type=int, default=32, help="tokens to decode after it (%(default)s)")

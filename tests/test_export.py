@@ -159,7 +159,7 @@ def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, 
     assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
     assert "base_model" not in card
     assert str(tmp_path) not in card
-    assert "\nA local Gemma-2 model, fine-tuned" in card
+    assert "\nA local Gemma model, fine-tuned" in card
     text = {"": "that of the base model.", "gemma": "that of Gemma, https"}.get(licence, f"{licence}, that of the base")
     assert f"\nLicence: {text}" in card
 

@@ -5,6 +5,8 @@ weights are touched. Only safetensors is read; a pickled checkpoint can run code
 """
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from minifc.errors import CheckpointError
 from minifc.files import read_json, whole_folder
-from minifc.gemma.config import MODEL_FOLDER, config_to_dict, load_config
+from minifc.gemma.config import GEMMA3, MODEL_FOLDER, GemmaConfig, config_to_dict, load_config
 from minifc.gemma.model import Gemma
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -25,16 +27,21 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # The one name that is not Hugging Face's here: our vocabulary module owns an untied head too.
 _TABLE = "model.embed_tokens.weight"
 _HEAD, _HF_HEAD = "model.embed_tokens.head", "lm_head.weight"
+# A multimodal checkpoint's language model, in the official files and as transformers 5 writes it; and its other parts.
+_LANGUAGE = re.compile(r"language_model\.(?=model\.|lm_head\.)|(?<=^model\.)language_model\.")
+_OTHER_PART = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
 
 
 def stored_dtype(folder: str | Path) -> torch.dtype:
-    """The dtype that a folder's weights are stored in."""
+    """The dtype that a folder's weights are stored in; for a Gemma 3 in float16, bfloat16, which it was made from."""
     shard = _shards(Path(folder))[0][0]
     with _open(shard) as file:
         names = list(file.keys())
         if not names:
             raise CheckpointError(f"{shard}: holds no tensors; download it again")
         dtype: torch.dtype = file.get_tensor(names[0]).dtype
+    if dtype == torch.float16 and load_config(folder).model_type == GEMMA3:
+        return torch.bfloat16
     return dtype
 
 
@@ -55,6 +62,8 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
     state: dict[str, Tensor] = {}
     shards, stated = _shards(folder)
     size = sum(_read(shard, expected, state, dtype, torch.device(device)) for shard in shards)
+    if any(tensor.dtype == torch.float16 for tensor in state.values()):
+        require_range(config, torch.float16)
     if config.tie_word_embeddings:
         head, table = state.pop(_HEAD, None), state.get(_TABLE)
         if head is not None and table is not None and not torch.equal(head, table):
@@ -95,6 +104,15 @@ def save_model(model: Gemma, tokenizer: Saveable | None, folder: str | Path, max
         _write_json(temporary / "generation_config.json", generation)
         if tokenizer is not None:
             tokenizer.save(temporary)
+
+
+def require_range(config: GemmaConfig, dtype: torch.dtype) -> None:
+    """Raise CheckpointError for a model whose values do not fit a dtype."""
+    if dtype == torch.float16 and config.model_type == GEMMA3:
+        raise CheckpointError(
+            "Gemma 3 cannot compute in float16: its residual reaches 100,000 and float16 ends at 65,504; "
+            "use --dtype bfloat16 or float32"
+        )
 
 
 def require_finite(model: Gemma, folder: str | Path) -> None:
@@ -163,10 +181,15 @@ def _read(
     device: torch.device,
 ) -> int:
     """Add one file's tensors to `state`, each checked against what the config calls for; their size in bytes."""
-    size = 0
+    size, left_out = 0, 0
     with _open(shard) as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
-            ours = _HEAD if name == _HF_HEAD else name
+            if _OTHER_PART.match(name):
+                size += file.get_tensor(name).nbytes
+                left_out += 1
+                continue
+            plain = _LANGUAGE.sub("", name, count=1)
+            ours = _HEAD if plain == _HF_HEAD else plain
             # Some tools save a tied head a second time; whether it is the same is checked when all is read.
             shape = expected.get(_TABLE if ours == _HEAD else ours)
             if shape is None:
@@ -180,6 +203,10 @@ def _read(
                 )
             size += tensor.nbytes
             state[ours] = tensor.to(device=device, dtype=dtype)
+    if left_out:
+        print(
+            f"{shard}: {left_out} tensors are for images and are left out; minifc runs the text part", file=sys.stderr
+        )
     return size
 
 

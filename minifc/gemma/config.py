@@ -1,4 +1,4 @@
-"""What a Gemma-2 checkpoint says about itself in config.json."""
+"""What a checkpoint of Gemma 2 or Gemma 3 says about itself in config.json."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,9 +9,11 @@ from minifc.errors import ConfigError
 from minifc.files import read_json
 
 MODEL_FOLDER = "a model folder holds config.json, *.safetensors and a tokenizer"
+GEMMA2, GEMMA3 = "gemma2", "gemma3_text"  # Hugging Face's names of the architectures
+GEMMA3_MULTIMODAL = "gemma3"  # text_config and vision_config; minifc runs the text part
 SLIDING, FULL = "sliding_attention", "full_attention"
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-_REQUIRED = (
+_SIZES = (
     "vocab_size",
     "hidden_size",
     "intermediate_size",
@@ -20,6 +22,7 @@ _REQUIRED = (
     "num_key_value_heads",
     "head_dim",
 )
+_POSITIVE = ("query_pre_attn_scalar", "rope_theta", "rope_local_base_freq", "rope_factor", "rms_norm_eps")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,13 @@ class GemmaConfig:
     query_pre_attn_scalar: float  # queries are scaled by this to the power of -1/2
     sliding_window: int  # W: a query on a sliding layer sees itself and the W - 1 keys before it
     layer_types: tuple[str, ...]
+    model_type: str = GEMMA2
     max_position_embeddings: int = 8192
     attn_logit_softcapping: float | None = 50.0
     final_logit_softcapping: float | None = 30.0
-    rope_theta: float = 10000.0
+    rope_theta: float = 10000.0  # of full layers
+    rope_local_base_freq: float = 10000.0  # of sliding layers: their rope_theta
+    rope_factor: float = 1.0  # positions on full layers are divided by it
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
@@ -51,11 +57,22 @@ class GemmaConfig:
     bos_token_id: int = 2
     eos_token_id: tuple[int, ...] = (1,)
 
+    @property
+    def qk_norm(self) -> bool:
+        """Whether queries and keys are normed, which took the place of soft-caps in Gemma 3."""
+        return self.model_type == GEMMA3
+
+    def rope(self, kind: str) -> tuple[float, float]:
+        """A kind of layer's base of the rotary frequencies, and what positions are divided by."""
+        return (self.rope_theta, self.rope_factor) if kind == FULL else (self.rope_local_base_freq, 1.0)
+
     def __post_init__(self) -> None:
-        for name in (*_REQUIRED, "sliding_window", "max_position_embeddings"):
+        if self.model_type not in (GEMMA2, GEMMA3):
+            raise ConfigError(f"model_type is {self.model_type!r}; minifc runs {GEMMA2} and {GEMMA3}")
+        for name in (*_SIZES, "sliding_window", "max_position_embeddings"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number above 0")
-        for name in ("query_pre_attn_scalar", "rope_theta", "rms_norm_eps", *_CAPS):
+        for name in (*_POSITIVE, *_CAPS):
             value = getattr(self, name)
             if not (name in _CAPS and value is None) and (type(value) not in (int, float) or not 0 < value < math.inf):
                 raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
@@ -74,7 +91,7 @@ class GemmaConfig:
                 f"layer_types names {len(self.layer_types)} layers but num_hidden_layers is {self.num_hidden_layers}"
             )
         if unknown := set(self.layer_types) - {SLIDING, FULL}:
-            raise ConfigError(f"layer_types holds {sorted(unknown)}; Gemma-2 has only {SLIDING!r} and {FULL!r}")
+            raise ConfigError(f"layer_types holds {sorted(unknown)}; Gemma has only {SLIDING!r} and {FULL!r}")
         if self.pad_token_id in self.eos_token_id:
             # Where padding is ignored, a model trained so never learns to stop.
             raise ConfigError(f"pad_token_id={self.pad_token_id} is a stop token too; padding needs an id of its own")
@@ -85,69 +102,139 @@ class GemmaConfig:
 # Fields of config.json with one value that minifc can represent. A file that says
 # otherwise describes another computation, so it is refused instead of run wrongly.
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("gemma2",),
     "hidden_activation": ("gelu_pytorch_tanh", None),
     "attention_bias": (False, None),
     "use_bidirectional_attention": (False, None),
     "quantization_config": (None,),
 }
+# What a field means that is left out: transformers' defaults, which the official Gemma 3 files of 4B and more rely on.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    GEMMA2: {"query_pre_attn_scalar": 256, "sliding_window": 4096},
+    GEMMA3: {
+        "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "max_position_embeddings": 131_072,
+        "attn_logit_softcapping": None, "final_logit_softcapping": None,
+    },
+}  # fmt: skip
+_THETAS = {GEMMA2: {FULL: 10_000.0, SLIDING: 10_000.0}, GEMMA3: {FULL: 1_000_000.0, SLIDING: 10_000.0}}
+_FULL_EVERY = {GEMMA2: 2, GEMMA3: 6}  # without layer_types: every layer of this number is a full one
 
 
 def config_from_dict(data: dict[str, Any]) -> GemmaConfig:
-    """Both generations of config.json: `rope_theta` at the top or inside `rope_parameters`,
-    with or without `layer_types` (the default alternates, starting with a sliding layer).
+    """Any spelling of config.json that Gemma 2 and Gemma 3 have had.
+
+    The text part of a multimodal checkpoint lies under `text_config`. Rotary positions are given by `rope_theta` and
+    `rope_local_base_freq`, by `rope_parameters` for all layers, or by `rope_parameters` per kind of layer. The kinds
+    of layers, `layer_types`, may be left out.
 
     Raises ConfigError for what is missing or what minifc cannot represent.
     """
+    if data.get("model_type") == GEMMA3_MULTIMODAL:
+        data = _text_part(data)
+    kind = data.get("model_type", GEMMA2)
+    if kind not in _DEFAULTS:
+        raise ConfigError(f"model_type is {kind!r}; minifc runs Gemma 2 ({GEMMA2}) and the text of Gemma 3 ({GEMMA3})")
     for field, allowed in _FIXED.items():
         if (value := data.get(field, allowed[-1])) not in allowed:
-            raise ConfigError(f"{field} is {value!r}; minifc runs only Gemma-2 with {field}={allowed[0]!r}")
-    if missing := [field for field in _REQUIRED if field not in data]:
+            raise ConfigError(f"{field} is {value!r}; minifc runs only Gemma with {field}={allowed[0]!r}")
+    if missing := [field for field in _SIZES if field not in data and field not in _DEFAULTS[kind]]:
         raise ConfigError(f"missing {', '.join(missing)}")
-
-    rope_theta = data.get("rope_theta", 10000.0)
-    for name in ("rope_parameters", "rope_scaling"):
-        rope = data.get(name) or {}
-        if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
-            raise ConfigError(f"{name} is {rope!r}; minifc runs only Gemma-2 with one kind of rotary positions")
-        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
-            raise ConfigError(f"rope_type is {kind!r}; minifc runs only Gemma-2 with the default rotary positions")
-        rope_theta = rope.get("rope_theta", rope_theta)
 
     nullable = (*_CAPS, "sliding_window")
     fields = [field for field in GemmaConfig.__dataclass_fields__ if field in data]
     values = {field: data[field] for field in fields if data[field] is not None or field in nullable}
-    defaults = {"query_pre_attn_scalar": 256, "sliding_window": 4096}  # transformers'
     layer_types = data.get("layer_types")
     if layer_types is None:
-        count = data["num_hidden_layers"]
-        layer_types = [FULL if i % 2 else SLIDING for i in range(count if type(count) is int else 0)]
+        count, every = data["num_hidden_layers"], data.get("sliding_window_pattern", _FULL_EVERY[kind])
+        if type(every) is not int or every < 1:
+            raise ConfigError(f"sliding_window_pattern is {every!r}; it must be a whole number above 0")
+        layer_types = [SLIDING if (i + 1) % every else FULL for i in range(count if type(count) is int else 0)]
     eos = data.get("eos_token_id")
     eos = 1 if eos is None else eos
     if not _ids(eos):
         raise ConfigError(f"eos_token_id is {eos!r}; it must be an id or a list of ids")
-    values |= {
-        "rope_theta": float(rope_theta) if type(rope_theta) is int else rope_theta,
+    values |= _rope(data, kind) | {
         "layer_types": tuple(layer_types),
         "eos_token_id": tuple(eos) if isinstance(eos, list) else (eos,),
     }
-    return GemmaConfig(**defaults | values)
+    return GemmaConfig(**_DEFAULTS[kind] | values)
+
+
+def _text_part(data: dict[str, Any]) -> dict[str, Any]:
+    """The text part of a multimodal config, with the ids that stand beside it."""
+    text = data.get("text_config")
+    if not isinstance(text, dict):
+        raise ConfigError(f"text_config is {text!r}; a multimodal Gemma 3 has its language model's fields there")
+    beside = ("eos_token_id", "pad_token_id", "bos_token_id", "tie_word_embeddings", "quantization_config")
+    return {name: data[name] for name in beside if name in data} | {"model_type": GEMMA3} | text
+
+
+def _rope(data: dict[str, Any], model_type: str) -> dict[str, Any]:
+    """The rotary positions of both kinds of layers, as fields of GemmaConfig."""
+    parameters, scaling = _object(data, "rope_parameters"), _object(data, "rope_scaling")
+    per_kind = parameters.keys() <= {FULL, SLIDING}
+    if model_type == GEMMA2:  # one kind of positions for all layers
+        if parameters and per_kind:
+            raise ConfigError(f"rope_parameters is {parameters!r}; Gemma 2 has one kind of rotary positions")
+        ropes = dict.fromkeys((FULL, SLIDING), {"rope_theta": data.get("rope_theta")} | parameters | scaling)
+    else:
+        if not per_kind:
+            raise ConfigError(f"rope_parameters is {parameters!r}; Gemma 3 has {FULL!r} and {SLIDING!r} there")
+        ropes = {
+            FULL: {"rope_theta": data.get("rope_theta")} | _object(parameters, FULL) | scaling,
+            SLIDING: {"rope_theta": data.get("rope_local_base_freq")} | _object(parameters, SLIDING),
+        }
+    thetas, factors = {}, {}
+    for kind, rope in ropes.items():
+        theta = rope.get("rope_theta")
+        thetas[kind] = _THETAS[model_type][kind] if theta is None else _as_float(theta)
+        factors[kind] = _factor(rope, scalable=model_type == GEMMA3 and kind == FULL)
+    return {"rope_theta": thetas[FULL], "rope_local_base_freq": thetas[SLIDING], "rope_factor": factors[FULL]}
+
+
+def _factor(rope: dict[str, Any], scalable: bool) -> Any:
+    """What positions are divided by. Raises ConfigError for a way of scaling that minifc does not run."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return 1.0
+    if kind != "linear" or not scalable:
+        raise ConfigError(
+            f"rope_type is {kind!r}; minifc runs default rotary positions, and linear ones on Gemma 3's full layers"
+        )
+    return _as_float(rope.get("factor"))
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+def _object(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """A field that holds an object, which may be left out."""
+    value = data.get(name)
+    if not isinstance(value, dict | None):
+        raise ConfigError(f"{name} is {value!r}; it must be an object")
+    return value or {}
 
 
 def config_to_dict(config: GemmaConfig, dtype: str) -> dict[str, Any]:
     """The newer generation of config.json, as transformers reads it. `dtype` is "bfloat16" or the like."""
     data = asdict(config)
-    theta = data.pop("rope_theta")
+    ropes = {
+        FULL: {"rope_type": "default", "rope_theta": data.pop("rope_theta")},
+        SLIDING: {"rope_type": "default", "rope_theta": data.pop("rope_local_base_freq")},
+    }
+    if (factor := data.pop("rope_factor")) != 1:
+        ropes[FULL] |= {"rope_type": "linear", "factor": factor}
+    name = {GEMMA2: "Gemma2ForCausalLM", GEMMA3: "Gemma3ForCausalLM"}[config.model_type]
     return data | {
-        "architectures": ["Gemma2ForCausalLM"],
-        "model_type": "gemma2",
+        "architectures": [name],
         "dtype": dtype,
         "hidden_activation": "gelu_pytorch_tanh",
         "attention_bias": False,
         "attention_dropout": 0.0,
         "layer_types": list(config.layer_types),
         "eos_token_id": list(config.eos_token_id),
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "rope_parameters": ropes if config.model_type == GEMMA3 else ropes[FULL],
         "query_pre_attn_scalar": _whole(config.query_pre_attn_scalar),  # transformers takes an int only
         "use_cache": True,
     }
@@ -164,9 +251,9 @@ def load_config(folder: str | Path) -> GemmaConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ConfigError(f"{path}: not found; {MODEL_FOLDER}")
-    data = _object(path)
+    data = _read_object(path)
     beside = path.with_name("generation_config.json")
-    stops = _object(beside).get("eos_token_id") if beside.is_file() else None
+    stops = _read_object(beside).get("eos_token_id") if beside.is_file() else None
     if stops is not None:
         if not _ids(stops):
             raise ConfigError(f"{beside}: eos_token_id is {stops!r}; it must be an id or a list of ids")
@@ -177,7 +264,7 @@ def load_config(folder: str | Path) -> GemmaConfig:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     data = read_json(path, ConfigError)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a JSON {type(data).__name__}, not an object")

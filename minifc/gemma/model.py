@@ -1,6 +1,9 @@
-"""The forward pass of Gemma-2, and nothing else.
+"""The forward pass of Gemma 2 and of the text part of Gemma 3, and nothing else.
 
 Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118.
+Gemma 3 Technical Report, arXiv:2503.19786: norms of queries and keys instead of soft-caps, and rotary positions of
+longer waves on full layers, of which there are fewer.
+
 Module names are Hugging Face's, so a checkpoint loads with a plain `load_state_dict`.
 
 Axes: B batch, T tokens, S keys seen, E hidden_size, H heads, K key/value heads,
@@ -69,10 +72,14 @@ def softcap(x: Tensor, cap: float | None) -> Tensor:
     return x if cap is None else torch.tanh(x / cap) * cap
 
 
-def rope_angles(config: GemmaConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary positions, arXiv:2104.09864: cosines and sines, fp32 [B, 1, T, D], for int64 positions [B, T]."""
+def rope_angles(config: GemmaConfig, positions: Tensor, kind: str = FULL) -> tuple[Tensor, Tensor]:
+    """Rotary positions, arXiv:2104.09864: cosines and sines, fp32 [B, 1, T, D], for int64 positions [B, T].
+
+    A factor stretches the positions that a model was trained on over a longer context (arXiv:2306.15595).
+    """
+    theta, factor = config.rope(kind)
     even = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32)
-    frequencies = config.rope_theta ** -(even / config.head_dim)  # [D/2], from 1 down to nearly 1/theta
+    frequencies = theta ** -(even / config.head_dim) / factor  # [D/2], from 1 down to nearly 1/theta
     angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, D/2]
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
@@ -102,7 +109,7 @@ def causal_mask(
 
 
 class Attention(nn.Module):
-    """Grouped-query attention (arXiv:2305.13245) with soft-capped scores."""
+    """Grouped-query attention (arXiv:2305.13245), its scores soft-capped or its queries and keys normed."""
 
     def __init__(self, config: GemmaConfig, layer: int) -> None:
         super().__init__()
@@ -112,6 +119,8 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(E, config.num_key_value_heads * D, bias=False)
         self.v_proj = nn.Linear(E, config.num_key_value_heads * D, bias=False)
         self.o_proj = nn.Linear(config.num_attention_heads * D, E, bias=False)
+        self.q_norm = RMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, cache: "KVCache | None"
@@ -122,6 +131,7 @@ class Attention(nn.Module):
         q = self.q_proj(x).view(B, T, H, D).transpose(1, 2)  # [B, H, T, D]
         k = self.k_proj(x).view(B, T, K, D).transpose(1, 2)  # [B, K, T, D]
         v = self.v_proj(x).view(B, T, K, D).transpose(1, 2)
+        q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, *rope) * c.query_pre_attn_scalar**-0.5, rotate(k, *rope)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # [B, K, S, D]
@@ -205,14 +215,16 @@ class Decoder(nn.Module):
         keys = {SLIDING: positions, FULL: positions} if cache is None else cache.extend(positions)
         windows = {SLIDING: self.config.sliding_window, FULL: None}
         masks = {kind: causal_mask(positions, keys[kind], windows[kind], documents) for kind in keys}
-        rope = rope_angles(self.config, positions)
+        ropes = dict.fromkeys(keys, rope_angles(self.config, positions))
+        if self.config.rope(SLIDING) != self.config.rope(FULL):
+            ropes[SLIDING] = rope_angles(self.config, positions, SLIDING)
         for block, kind in zip(self.layers, self.config.layer_types, strict=True):
-            x = block(x, rope, masks[kind], cache)
+            x = block(x, ropes[kind], masks[kind], cache)
         return self.norm(x)
 
 
 class Gemma(nn.Module):
-    """A Gemma-2 language model."""
+    """A language model of Gemma 2 or Gemma 3."""
 
     def __init__(self, config: GemmaConfig) -> None:
         super().__init__()

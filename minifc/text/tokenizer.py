@@ -22,7 +22,11 @@ from minifc.files import read_json
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
 START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
 # Gemma's own control tokens by name: its files flag only some of them as special.
-_CONTROL = re.compile(r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|unused\d+)>|\[@BOS@\]")
+_CONTROL = re.compile(
+    r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|unused\d+)>"
+    r"|\[(@BOS@|multimodal)\]"
+)
+IMAGE = "<image_soft_token>"  # stands for an image: the tables of Gemma 3 without images have no row for it
 SETTINGS = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
@@ -49,9 +53,13 @@ class _JsonBackend:
     """tokenizer.json, through Hugging Face's tokenizers."""
 
     def __init__(self, path: Path) -> None:
+        rows = _table_rows(path.parent)
         try:
             self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             added = self.data.get("added_tokens", [])
+            if rows is not None and any(token["content"] == IMAGE and token["id"] >= rows for token in added):
+                added = [token for token in added if token["content"] != IMAGE]
+                self.data |= {"added_tokens": added}
             self.pieces: dict[str, int] = self.data["model"]["vocab"]
             self.control = {
                 token["content"]: token["id"]
@@ -326,10 +334,11 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.save(folder, self.control)
-        settings = dict(self.settings)
+        settings = {name: value for name, value in self.settings.items() if value != IMAGE or IMAGE in self.control}
         if "added_tokens_decoder" in settings:  # where transformers' GemmaTokenizer looks, and not in tokenizer.json
+            known = {i: token for i, token in settings["added_tokens_decoder"].items() if int(i) < self.size}
             new = {str(id_): {"content": name, **_FLAGS} for name, id_ in self.added.items()}
-            settings["added_tokens_decoder"] = settings["added_tokens_decoder"] | new
+            settings["added_tokens_decoder"] = known | new
         (folder / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if self.added:
             (folder / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
@@ -349,6 +358,16 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             except TokenizerError as error:
                 raise TokenizerError(f"{folder / ADDED_TOKENS if added else path}: {error}") from None
     raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")
+
+
+def _table_rows(folder: Path) -> int | None:
+    """How many rows the table of the model in a folder has; None where its config.json does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        rows = config["vocab_size"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return rows if isinstance(rows, int) else None
 
 
 def read_added_tokens(folder: str | Path) -> dict[str, int]:

@@ -20,6 +20,8 @@ from minifc.gemma.model import Gemma, Vocabulary
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.lora import Lora, LoraEmbedding, LoraLinear, lora_layers, plain_vocabulary
 
+PADDING = 64  # what the number of rows is a multiple of, where tables are padded
+
 
 class ExtendedVocabulary(nn.Module):
     """A vocabulary in which the rows of `ids` are trainable, whether they are new or reused."""
@@ -95,7 +97,8 @@ def check_room(model: Gemma, tokenizer: Tokenizer, reuse_unused: bool = False) -
         raise OptionError("the model has new tokens already; add all of them in one call, or merge first")
     if base.head is not None:
         raise OptionError("the model's head is not tied to its embedding; new tokens need a tied one")
-    if not reuse_unused and tokenizer.size != base.size:
+    # A table may have some rows that are no token: up to a multiple of PADDING, which suits the hardware.
+    if not reuse_unused and not tokenizer.size <= base.size < tokenizer.size + PADDING:
         raise TokenizerError(
             f"the tokenizer has {tokenizer.size} ids and the model {base.size} rows; they belong to different models"
         )

@@ -1,4 +1,7 @@
-"""Small random Gemmas beside transformers' own, for every test of this room."""
+"""Small random Gemmas beside transformers' own, for every test of this room.
+
+A module whose tests hold for Gemma 3 too says so: it parametrizes `generation`.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +16,7 @@ import transformers
 from measured import measured
 from torch import Tensor
 
-from minifc.gemma.config import config_from_dict
+from minifc.gemma.config import FULL, SLIDING, config_from_dict
 from minifc.gemma.model import Gemma
 
 transformers.utils.logging.disable_progress_bar()
@@ -30,13 +33,21 @@ SMALL: dict[str, Any] = {
     "query_pre_attn_scalar": 24,
     "sliding_window": 8,
 }
+# What else is different in Gemma 3: fewer full layers, with rotary positions of their own, which are scaled.
+SMALL3 = SMALL | {
+    "layer_types": [SLIDING, SLIDING, FULL, SLIDING],
+    "rope_parameters": {
+        FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+        SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
+    },
+}
 
 
 @dataclass(frozen=True)
 class Pair:
     """transformers' model and ours, with the same weights."""
 
-    reference: transformers.Gemma2ForCausalLM
+    reference: transformers.Gemma2ForCausalLM | transformers.Gemma3ForCausalLM
     ours: Gemma
 
     def expected(self, ids: Tensor, **inputs: Tensor) -> Tensor:
@@ -45,11 +56,16 @@ class Pair:
 
 
 @cache
-def _pair(overrides: str) -> Pair:
-    config = transformers.Gemma2Config(**(SMALL | json.loads(overrides)), attn_implementation="eager")
+def _pair(generation: str, overrides: str) -> Pair:
+    given = (SMALL if generation == "gemma2" else SMALL3) | json.loads(overrides) | {"attn_implementation": "eager"}
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(1)
-        reference = transformers.Gemma2ForCausalLM(config).eval()
+        if generation == "gemma2":
+            config = transformers.Gemma2Config(**given)
+            reference = transformers.Gemma2ForCausalLM(config).eval()
+        else:
+            config = transformers.Gemma3TextConfig(**given)
+            reference = transformers.Gemma3ForCausalLM(config).eval()
         # So large that attention scores and logits reach both caps; test_mutations holds it to that.
         for parameter in reference.parameters():
             parameter.normal_(0, 0.5)
@@ -68,9 +84,15 @@ def _without_gradients() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def pair() -> Callable[..., Pair]:
+def generation(request: pytest.FixtureRequest) -> str:
+    """Which Gemma `pair` makes: gemma2, and gemma3 where a module asks for both."""
+    return str(getattr(request, "param", "gemma2"))
+
+
+@pytest.fixture(scope="session")
+def pair(generation: str) -> Callable[..., Pair]:
     """pair(num_key_value_heads=1, ...) -> Pair, the same one each time: don't change its weights."""
-    return lambda **overrides: _pair(json.dumps(overrides, sort_keys=True))
+    return lambda **overrides: _pair(generation, json.dumps(overrides, sort_keys=True))
 
 
 @pytest.fixture(scope="session")

@@ -167,7 +167,7 @@ def _accepted(change: dict[str, Any], match: str) -> Any:
     ("change", "match"),
     [
         ({"model_type": "gemma"}, "model_type is 'gemma'"),
-        ({"model_type": "gemma3_text"}, "model_type is 'gemma3_text'"),
+        ({"model_type": "gemma3n"}, "model_type is 'gemma3n'"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"hidden_activation": "gelu"}, "hidden_activation is 'gelu'"),

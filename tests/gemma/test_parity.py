@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 from minifc.gemma import model
 from minifc.gemma.config import FULL, SLIDING
 from minifc.gemma.model import CHUNK, Gemma, RMSNorm, count_positions
+
+pytestmark = pytest.mark.parametrize("generation", ["gemma2", "gemma3"], indirect=True, scope="session")
 
 EQUAL = 1e-5  # of the largest logit
 WRONG = 1e-3
@@ -54,11 +57,9 @@ def test_every_way_to_share_key_heads_equals_transformers(
         {"sliding_window": 4096},
         {"layer_types": [FULL, FULL, SLIDING, FULL]},
         {"layer_types": [SLIDING] * 4},
-        {"num_hidden_layers": 1},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}},
+        {"num_hidden_layers": 1, "layer_types": [FULL]},
         {"query_pre_attn_scalar": 7},
-        {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
-        {"attn_logit_softcapping": None},
+        {"final_logit_softcapping": 3.0},
         {"final_logit_softcapping": None},
         {"rms_norm_eps": 0.5},
         {"tie_word_embeddings": False},
@@ -69,6 +70,27 @@ def test_every_setting_of_the_config_is_obeyed(pair: Any, random_ids: Any, gap: 
     models = pair(**overrides)
     ids = random_ids(2, CHUNK + 30)
     assert gap(models.ours(ids), models.expected(ids)) < EQUAL
+
+
+@pytest.mark.parametrize(
+    ("of", "overrides"),
+    [
+        ("gemma2", {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}),
+        ("gemma2", {"attn_logit_softcapping": 5.0}),
+        ("gemma2", {"attn_logit_softcapping": None}),
+        ("gemma3", {"rope_parameters": {FULL: {"rope_type": "default", "rope_theta": 50.0}}}),
+        ("gemma3", {"rope_parameters": {FULL: {"rope_type": "linear", "factor": 3.5, "rope_theta": 1e6}}}),
+        ("gemma3", {"rope_parameters": {SLIDING: {"rope_type": "default", "rope_theta": 100.0}}}),
+        ("gemma3", {"rope_parameters": None}),
+    ],
+    ids=str,
+)
+def test_every_setting_that_one_of_them_has_is_obeyed(
+    pair: Any, generation: str, random_ids: Any, gap: Any, of: str, overrides: dict[str, Any]
+) -> None:
+    if of == generation:
+        models, ids = pair(**overrides), random_ids(2, CHUNK + 30)
+        assert gap(models.ours(ids), models.expected(ids)) < EQUAL
 
 
 def test_logits_are_fp32_and_the_head_can_be_applied_to_few_positions(pair: Any, random_ids: Any, gap: Any) -> None:
@@ -109,9 +131,10 @@ def test_the_first_layer_reads_bf16_embeddings_rounded_as_transformers_rounds_th
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_norm_equals_transformers(dtype: torch.dtype) -> None:
+def test_half_precision_norm_equals_transformers(generation: str, dtype: torch.dtype) -> None:
     """Computed in fp32, gain included, and rounded once; the squares would overflow fp16."""
-    ours, theirs = RMSNorm(48, 1e-6), Gemma2RMSNorm(48, 1e-6)
+    theirs = (Gemma2RMSNorm if generation == "gemma2" else Gemma3RMSNorm)(48, 1e-6)
+    ours = RMSNorm(48, 1e-6)
     nn.init.normal_(ours.weight)
     theirs.load_state_dict(ours.state_dict())
     x = 1000 * torch.randn(3, 48)
@@ -204,7 +227,7 @@ def test_without_document_numbers_packed_documents_see_each_other(pair: Any, ran
     assert gap(logits, pair().expected(documents[1][None])[0]) > WRONG
 
 
-def test_positions_restart_with_each_document_and_padding_has_none() -> None:
+def test_positions_restart_with_each_document_and_padding_has_none(generation: str) -> None:
     """Logits cannot show it: rotary positions are relative. Far from 0 their angles would lose digits."""
     documents = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2, 2], [9, 9, 4, 4, 4, 4, 7, 7, 7]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1, 1, 1]])
@@ -233,8 +256,9 @@ def without_norm(name: str) -> Mutation:
     """Take one norm out of the first layer, or the last norm of all."""
 
     def mutate(patch: pytest.MonkeyPatch, gemma: Gemma) -> None:
-        part = gemma.model if name == "norm" else gemma.model.layers[0]
-        patch.setitem(part._modules, name, nn.Identity())
+        *path, last = name.split(".")
+        part = gemma.model if name == "norm" else gemma.model.layers[0].get_submodule(".".join(path))
+        patch.setitem(part._modules, last, nn.Identity())
 
     return mutate
 
@@ -298,6 +322,7 @@ MUTATIONS: dict[str, Mutation] = {
     "rotary pairs side by side": replaced("rotate", pairs_side_by_side),
     "rotation backwards": replaced("rotate", lambda rotate: lambda x, cos, sin: rotate(x, -cos, sin)),
     "another rope_theta": reconfigure(rope_theta=100.0),
+    "another rope_theta on sliding layers": reconfigure(rope_local_base_freq=100.0),
     "another key head": replaced("attend", other_key_heads),
     "gelu by erf": replaced("MLP.forward", gelu_by_erf),
     "gate and up swapped": replaced("MLP.forward", gate_and_up_swapped),
@@ -309,13 +334,25 @@ MUTATIONS: dict[str, Mutation] = {
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+# What only one of them has.
+MUTATIONS2 = {"no cap on attention", "no cap on logits", "no cap"}
+MUTATIONS3: dict[str, Mutation] = {
+    "no norm of queries": without_norm("self_attn.q_norm"),
+    "no norm of keys": without_norm("self_attn.k_norm"),
+    "positions not scaled": reconfigure(rope_factor=1.0),
+    "one kind of positions": reconfigure(rope_theta=10_000.0, rope_factor=1.0),
+}
+
+
+@pytest.mark.parametrize("name", [*MUTATIONS, *MUTATIONS3])
 def test_mutations_are_noticed(
-    pair: Any, random_ids: Any, gap: Any, monkeypatch: pytest.MonkeyPatch, mutation: Mutation
+    pair: Any, generation: str, random_ids: Any, gap: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    ids = random_ids(2, 40)
+    if name in (MUTATIONS2 if generation == "gemma3" else MUTATIONS3):
+        return
+    mutation, ids = (MUTATIONS | MUTATIONS3)[name], random_ids(2, 40)
     mutation(monkeypatch, pair().ours)
-    assert (pair().ours(ids) - pair().expected(ids)).abs().max() > WRONG
+    assert (pair().ours(ids) - pair().expected(ids)).abs().max() > (WRONG if name != "gelu by erf" else WRONG / 2)
     monkeypatch.undo()
     assert gap(pair().ours(ids), pair().expected(ids)) < EQUAL
 

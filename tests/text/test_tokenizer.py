@@ -483,6 +483,48 @@ def test_a_tag_that_was_appended_without_a_flag_is_a_control_token(tiny: Path, t
     assert tokenizer.encode("blockchain") == [size + 2]
 
 
+IMAGES = ["[multimodal]", "<start_of_image>", "<end_of_image>", "<image_soft_token>"]  # of Gemma 3
+
+
+@pytest.mark.parametrize("rows_more", [3, 4], ids=["no row for an image", "a row for an image"])
+def test_gemma_3s_tokens_of_images_are_control_tokens_and_need_a_row(
+    tiny: Path, tmp_path: Path, rows_more: int
+) -> None:
+    """Its files flag some of them as ordinary. The text models' tokenizer has <image_soft_token>, their table has no
+    row for it, and new tokens then take its id."""
+    data = json.loads((tiny / "tokenizer.json").read_text(encoding="utf-8"))
+    size = load_tokenizer(tiny).size
+    for number, name in enumerate(IMAGES):
+        data["added_tokens"].append(data["added_tokens"][0] | {"id": size + number, "content": name, "special": False})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    settings = {"image_token": IMAGES[3], "added_tokens_decoder": {str(size + 3): {"content": IMAGES[3]}}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": size + rows_more}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.size == size + rows_more
+    assert [name in tokenizer.control for name in IMAGES] == [True, True, True, rows_more == 4]
+    assert not set(tokenizer.encode("".join(IMAGES))) & set(tokenizer.control.values())
+
+    assert tokenizer.add_tokens(["<tool_call>"]) == [size + rows_more]
+    tokenizer.save(tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved")
+    assert again.control == tokenizer.control
+    written = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert ("image_token" in written) == (rows_more == 4)
+    assert written["added_tokens_decoder"][str(size + rows_more)]["content"] == "<tool_call>"
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert theirs.convert_tokens_to_ids("<tool_call>") == size + rows_more
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{", '{"vocab_size": "many"}', '{"text_config": {}}'])
+def test_a_config_that_does_not_say_how_many_rows_there_are_changes_nothing(
+    tiny: Path, tmp_path: Path, config: str
+) -> None:
+    shutil.copy(tiny / "tokenizer.json", tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    assert load_tokenizer(tmp_path).control == load_tokenizer(tiny).control
+
+
 def test_of_two_tokenizers_saved_into_a_folder_the_last_is_there(tiny: Path, tmp_path: Path) -> None:
     model, tokenizer = minifc.load_model(tiny), load_tokenizer(tiny)
     minifc.add_tokens(model, tokenizer, ["<think>"])

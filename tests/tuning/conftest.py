@@ -1,4 +1,4 @@
-"""Small random Gemma-2 models, each beside its twin in transformers, and what the tests of this room compare with."""
+"""Small random Gemmas, each beside its twin in transformers, and what the tests of this room compare with."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from measured import measured
 from torch import Tensor, nn
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from minifc.data import Example
 from minifc.gemma.config import config_from_dict
@@ -36,12 +36,19 @@ VOCABULARY = 97
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., Gemma2ForCausalLM]:
-    """build(**changes): a random model of transformers, the same one for the same arguments."""
+    """build(**changes): a random model of transformers, the same one for the same arguments. `kind="gemma3"` is a
+    Gemma 3, which has no soft-caps."""
 
-    def build_hf(vocab_size: int = VOCABULARY, seed: int = 1, **changes: Any) -> Gemma2ForCausalLM:
+    def build_hf(vocab_size: int = VOCABULARY, seed: int = 1, kind: str = "gemma2", **changes: Any) -> Any:
+        sizes = SIZES | changes | {"vocab_size": vocab_size}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            hf = Gemma2ForCausalLM(Gemma2Config(vocab_size=vocab_size, **SIZES | changes)).eval()
+            if kind == "gemma2":
+                hf: Any = Gemma2ForCausalLM(Gemma2Config(**sizes)).eval()
+            else:
+                caps = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+                layer_types = ["sliding_attention", "full_attention"]
+                hf = Gemma3ForCausalLM(Gemma3TextConfig(**sizes | {"layer_types": layer_types} | caps)).eval()
             for name, parameter in hf.named_parameters():
                 if "norm" in name:
                     nn.init.normal_(parameter, std=0.5)
@@ -67,8 +74,9 @@ def convert() -> Callable[[Gemma2ForCausalLM], Gemma]:
 
 
 @pytest.fixture
-def hf(build: Callable[..., Gemma2ForCausalLM]) -> Gemma2ForCausalLM:
-    return build()
+def hf(build: Callable[..., Gemma2ForCausalLM], request: pytest.FixtureRequest) -> Gemma2ForCausalLM:
+    """A Gemma 2, or what a test asks for: `@pytest.mark.parametrize("hf", ["gemma2", "gemma3"], indirect=True)`."""
+    return build(kind=getattr(request, "param", "gemma2"))
 
 
 @pytest.fixture

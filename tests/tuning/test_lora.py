@@ -57,6 +57,7 @@ def peft_twin(
 
 @pytest.mark.parametrize("targets", [ATTENTION, FEED_FORWARD, ATTENTION + FEED_FORWARD], ids=len)
 @pytest.mark.parametrize(("r", "alpha", "rslora"), [(4, 16, False), (3, 8, True)])
+@pytest.mark.parametrize("hf", ["gemma2", "gemma3"], indirect=True)
 def test_forward_and_gradients_equal_pefts(
     hf: Gemma2ForCausalLM,
     model: Gemma,

@@ -64,12 +64,13 @@ def peft_losses(model: PeftModel, examples: list[Example], config: LoopConfig) -
     return losses
 
 
-@pytest.mark.parametrize("recipe", ["course", "lean"])
+@pytest.mark.parametrize(("kind", "recipe"), [("gemma2", "course"), ("gemma2", "lean"), ("gemma3", "lean")])
 def test_twenty_steps_equal_pefts(
     build: Callable[..., Gemma2ForCausalLM],
     convert: Callable[..., Gemma],
     make_examples: Callable[..., list[Example]],
     same_lora: SameLora,
+    kind: str,
     recipe: str,
 ) -> None:
     adapter, config = options(recipe)
@@ -78,7 +79,7 @@ def test_twenty_steps_equal_pefts(
     learned = None if RECIPES[recipe].get("learn") == "all" else [6, 11, 20, 7, 5, 17, 9, 8, 13, 12]
     examples = make_examples(lengths, learned, vocab_size=100)
 
-    hf = build()
+    hf = build(kind=kind)
     model = convert(hf)
     rows = 0.3 * torch.randn(len(NEW), 32)
     extend(model, NEW, rows.clone())

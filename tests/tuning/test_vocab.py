@@ -97,6 +97,7 @@ def test_each_direction_alone_has_the_full_tables_gradient(
 
 
 @PLACES
+@pytest.mark.parametrize("hf", ["gemma2", "gemma3"], indirect=True)
 def test_gradients_equal_pefts_trainable_tokens(hf: Any, model: Gemma, near: Near, places: list[int]) -> None:
     ids = text_with(places)
     extend(model, places, new_rows())
@@ -248,7 +249,7 @@ def test_an_untied_head_is_refused(hf: Gemma2ForCausalLM, tokenizer: Tokenizer) 
     assert_unchanged(model, tokenizer, size)
 
 
-@pytest.mark.parametrize("difference", [-1, 1, 50])
+@pytest.mark.parametrize("difference", [-1, 64, 100])
 def test_a_tokenizer_of_another_model_is_refused(fresh: Fresh, tokenizer: Tokenizer, difference: int) -> None:
     size = tokenizer.size
     model = fresh(vocab_size=size + difference)
@@ -256,6 +257,19 @@ def test_a_tokenizer_of_another_model_is_refused(fresh: Fresh, tokenizer: Tokeni
         add_tokens(model, tokenizer, TAGS)
     assert_unchanged(model, tokenizer, size)
     assert check_room(model, tokenizer, reuse_unused=True) is model.model.embed_tokens
+
+
+def test_of_a_table_that_is_padded_the_padding_is_used_first(fresh: Fresh, tokenizer: Tokenizer) -> None:
+    """Gemma 3's from 4B on has 63 rows that are no token."""
+    size = tokenizer.size
+    model = fresh(vocab_size=size + len(TAGS) - 1)
+    assert add_tokens(model, tokenizer, TAGS) == list(range(size, size + len(TAGS)))
+    vocabulary = model.model.embed_tokens
+    assert vocabulary.size == size + len(TAGS)
+    ids = torch.arange(size, size + len(TAGS))
+    assert torch.equal(vocabulary.lookup(ids), vocabulary.rows)
+    fold_vocabulary(model)
+    assert torch.equal(model.model.embed_tokens.weight[ids], vocabulary.rows)
 
 
 @pytest.mark.parametrize("init", ["zeros", "Pieces", ""])
