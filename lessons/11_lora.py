@@ -382,7 +382,7 @@ if EMBEDDED:
     taught, words = minifc.load_model(MODEL, dtype=torch.float32), minifc.load_tokenizer(MODEL)
     minifc.load_adapter(taught, words, CALLER)
     layer = dict(lora_layers(taught))["model.layers.0.mlp.up_proj"]
-    W, (B, A) = layer.base.weight.detach(), layer.factors()
+    W, (B, A) = layer.base_layer.weight.detach(), layer.factors()
     delta = layer.scaling * (B @ A).detach()
     assert torch.linalg.matrix_rank(delta) == layer.r == 16
     moved = ((W + delta) - delta != W).float().mean()
@@ -418,11 +418,11 @@ for mine, own in ((".A", ".lora_A.weight"), (".B", ".lora_B.weight")):
     assert all(torch.allclose(grads[n + mine], packaged_grads[n + own], rtol=1e-3, atol=1e-5) for n in names)
 
 with torch.no_grad():
-    weights = {name: packaged.base.weight.clone() for name, packaged in lora_layers(theirs)}
+    weights = {name: packaged.base_layer.weight.clone() for name, packaged in lora_layers(theirs)}
     merge_lora(theirs)
     assert torch.allclose(ours(ids), theirs(ids), atol=1e-4)
     unmerge_lora(theirs)
-    assert all(torch.equal(packaged.base.weight, weights[name]) for name, packaged in lora_layers(theirs))
+    assert all(torch.equal(packaged.base_layer.weight, weights[name]) for name, packaged in lora_layers(theirs))
     minifc.merge(theirs)  # for good, new rows included: an ordinary Gemma-2
     assert torch.allclose(ours(ids), theirs(ids), atol=1e-4)
     assert not list(lora_layers(theirs))

@@ -217,7 +217,7 @@ for tensor in adapter_tensors(untied).values():
 drawn = {name.rpartition("lora_")[2]: tensor.clone() for name, tensor in adapter_tensors(untied).items()}
 print({name: list(tensor.shape) for name, tensor in drawn.items()})
 
-table = untied.state_dict()["model.embed_tokens.base.base.weight"]
+table = untied.state_dict()["model.embed_tokens.base_layer.base_layer.weight"]
 reading = table + 8 / 4 * (drawn["embedding_B"] @ drawn["embedding_A"]).T
 writing = table + 8 / 4 * drawn["B.weight"] @ drawn["A.weight"]
 sample = torch.tensor([old.encode("Please find a song.", add_bos=True)])

@@ -330,9 +330,9 @@ errors = []
 with torch.no_grad():
     for module in model.modules():
         if isinstance(module, LoraLinear):
-            rough = in_four_bits(module.base.weight)
-            errors.append(float((rough - module.base.weight).norm() / module.base.weight.norm()))
-            module.base.weight.copy_(rough)
+            rough = in_four_bits(module.base_layer.weight)
+            errors.append(float((rough - module.base_layer.weight).norm() / module.base_layer.weight.norm()))
+            module.base_layer.weight.copy_(rough)
 rough_loss = mean_loss(model)
 print(f"a weight is off by {sum(errors) / len(errors):.0%}; loss {exact:.4f} -> {rough_loss:.4f}")
 assert rough_loss > exact

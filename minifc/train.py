@@ -34,7 +34,7 @@ from minifc.gemma.checkpoint import require_finite
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.loading import Located, load_base
-from minifc.terminal import Sample, Table, colourful, text_samples, text_settings, text_table
+from minifc.terminal import Sample, Table, colourful, note, text_samples, text_settings, text_table
 from minifc.text.dialects import FORMATS
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import save_adapter
@@ -163,7 +163,8 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
         print(f"\n\n{text_samples(shown)}")
     if len(scores) > 1:
         print(f"\n{text_table(scores)}")
-    print(f"\n{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))} ({took})")
+    print()
+    note(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))} ({took})")
     print(f"next: {next_command(run, folder)}")
     return folder
 
@@ -326,12 +327,12 @@ def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowW
     add_tokens(model, job.tokenizer, job.new_tokens, run.init, run.reuse_unused)  # first: LoRA freezes all else
     layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"new tokens: {' '.join(job.new_tokens) or 'none'}")
-    print(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
+    note(f"new tokens: {' '.join(job.new_tokens) or 'none'}")
+    note(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
     if set(lora.targets) & set(VOCABULARY):
         itemsize = next(model.parameters()).dtype.itemsize
         table = model.model.embed_tokens.size * model.config.hidden_size * itemsize
-        print(
+        note(
             f"LoRA on the table, which reading and writing share: merged, it is two tables, {table / 1e6:,.0f} MB more"
         )
     return RowWatch(model, job.tokenizer, job.training)

@@ -431,9 +431,9 @@ def test_27_small_changes_survive_a_bf16_merge_as_far_as_bf16_allows(tiny: Path)
     _disturb(model)
     layer = model.get_submodule("model.layers.0.mlp.up_proj")
     change = layer.lora_B.weight.double() @ layer.lora_A.weight.double() * layer.scaling
-    exact = layer.base.weight.double() + change
+    exact = layer.base_layer.weight.double() + change
     layer.merge()
-    error = (layer.base.weight.double() - exact).abs()
+    error = (layer.base_layer.weight.double() - exact).abs()
     assert (error <= 2**-8 * exact.abs() + 1e-7).all()  # bf16 keeps 8 bits, and nothing else was rounded by as much
 
 

@@ -229,7 +229,9 @@ def _target_names(model: Gemma, layers: Mapping[str, Lora]) -> list[str]:
     """As short as they can be: `q_proj` if every q_proj has LoRA, full names otherwise."""
     short = {name.rpartition(".")[2] for name in layers}
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    plain = (name for name in linear if name not in layers and ".lora_" not in name and not name.endswith(".base"))
+    plain = (
+        name for name in linear if name not in layers and ".lora_" not in name and not name.endswith(".base_layer")
+    )
     partial = {name.rpartition(".")[2] for name in plain} & short
     return sorted((short - partial) | {name for name in layers if name.rpartition(".")[2] in partial})
 

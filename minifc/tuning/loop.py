@@ -311,13 +311,18 @@ def _steps(examples: Sequence[Example], config: LoopConfig) -> Iterator[list[Bat
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    return max(folder.glob("step-*"), default=None)
+    saved = (path for path in folder.glob("step-*") if _step_of(path).isdecimal())
+    return max(saved, key=lambda path: int(_step_of(path)), default=None)
 
 
 def latest_step(folder: Path) -> int:
     """The step that a resumed run goes on from; 0 if there is no state."""
     latest = latest_checkpoint(folder)
-    return int(latest.name.removeprefix("step-")) if latest else 0
+    return int(_step_of(latest)) if latest else 0
+
+
+def _step_of(folder: Path) -> str:
+    return folder.name.removeprefix("step-")
 
 
 def _comparable(config: LoopConfig) -> dict[str, Any]:

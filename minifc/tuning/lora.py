@@ -46,11 +46,11 @@ class LoraConfig:
 
 
 class Lora(nn.Module):
-    """A frozen module, `base`, and its low-rank update. Parameter names are PEFT's."""
+    """A frozen module, `base_layer`, and its low-rank update. Parameter names are PEFT's."""
 
     def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float, rslora: bool) -> None:
         super().__init__()
-        self.base = base
+        self.base_layer = base
         self.r, self.alpha, self.dropout, self.rslora = r, alpha, dropout, rslora
         # alpha / r keeps the size of the update steady as r varies; rsLoRA (arXiv:2312.03732) divides by sqrt(r).
         self.scaling = alpha / (math.sqrt(r) if rslora else r)
@@ -109,7 +109,7 @@ class LoraLinear(LoraPair):
         self._unmerged: Tensor | None = None  # the base weight while the update is merged into it
 
     def forward(self, x: Tensor) -> Tensor:  # [..., in] -> [..., out]
-        y: Tensor = self.base(x)
+        y: Tensor = self.base_layer(x)
         if self._unmerged is None:
             return y + self.delta(x)
         if self.training:
@@ -119,23 +119,23 @@ class LoraLinear(LoraPair):
     def merge(self) -> None:
         """Add the update to the base weight."""
         self.check_merge()
-        assert isinstance(self.base, nn.Linear)
+        assert isinstance(self.base_layer, nn.Linear)
         if self._unmerged is None:
-            self._unmerged = self.base.weight.data
-            self.base.weight.data = self.merged_into(self._unmerged)
+            self._unmerged = self.base_layer.weight.data
+            self.base_layer.weight.data = self.merged_into(self._unmerged)
 
     def check_merge(self) -> None:
         """Raise OptionError for a base whose weight is no plain matrix."""
-        if type(self.base) is not nn.Linear:
-            kind = type(self.base).__name__
+        if type(self.base_layer) is not nn.Linear:
+            kind = type(self.base_layer).__name__
             raise OptionError(f"a {kind} weight cannot take up LoRA; merge into the unquantised model")
 
     def unmerge(self) -> None:
         """Back to the base weight, bit for bit."""
         if self._unmerged is not None:
-            assert isinstance(self.base, nn.Linear)
+            assert isinstance(self.base_layer, nn.Linear)
             # The model may have been moved or converted in between.
-            self.base.weight.data, self._unmerged = self._unmerged.to(self.base.weight.data), None
+            self.base_layer.weight.data, self._unmerged = self._unmerged.to(self.base_layer.weight.data), None
 
 
 class LoraEmbedding(Lora):
@@ -155,13 +155,13 @@ class LoraEmbedding(Lora):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]. There is no dropout here, as PEFT has none on embeddings."""
-        row: Tensor = self.base.lookup(ids)  # type: ignore[operator]
+        row: Tensor = self.base_layer.lookup(ids)  # type: ignore[operator]
         delta = F.embedding(ids, self.lora_embedding_A.T) @ self.lora_embedding_B.T
         return row + (delta * self.scaling).to(row.dtype)
 
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V]"""
-        scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
+        scores: Tensor = self.base_layer.project(hidden)  # type: ignore[operator]
         return scores
 
     def factors(self) -> tuple[Tensor, Tensor]:  # [V, R] [R, E]
@@ -178,19 +178,19 @@ class LoraHead(LoraPair):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]"""
-        row: Tensor = self.base.lookup(ids)  # type: ignore[operator]
+        row: Tensor = self.base_layer.lookup(ids)  # type: ignore[operator]
         return row
 
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V]"""
-        scores: Tensor = self.base.project(hidden)  # type: ignore[operator]
+        scores: Tensor = self.base_layer.project(hidden)  # type: ignore[operator]
         return scores + self.delta(hidden)
 
 
 def plain_vocabulary(vocabulary: Any) -> Vocabulary:
     """The model's own vocabulary, without the modules that wrap it."""
     while not isinstance(vocabulary, Vocabulary):
-        vocabulary = vocabulary.base
+        vocabulary = vocabulary.base_layer
     return vocabulary
 
 
@@ -235,7 +235,7 @@ def find_layers(model: nn.Module, targets: Sequence[str], new_tokens: bool = Fal
     if new tokens would learn only to be looked up, or only to be scored.
     """
     modules = dict(model.named_modules())
-    linear = {name: m for name, m in modules.items() if hasattr(m, "in_features") and not name.endswith(".base")}
+    linear = {name: m for name, m in modules.items() if hasattr(m, "in_features") and not name.endswith(".base_layer")}
     table = (EMBEDDING, HEAD) if EMBEDDING in modules else ()
     found = {name: modules[EMBEDDING] for name in table if _matching(name, targets)}
     if len(found) == 1 and (new_tokens or hasattr(modules[EMBEDDING], "rows")):
@@ -291,7 +291,7 @@ def fold_lora(model: nn.Module) -> None:
     for name in list(layers):
         layer = layers.pop(name)  # gone before the next one is merged, and with it the weight as it was
         layer.merge()
-        _replace(model, name, layer.base)
+        _replace(model, name, layer.base_layer)
 
 
 def _linear_layers(model: nn.Module) -> dict[str, LoraLinear]:

@@ -30,7 +30,7 @@ class ExtendedVocabulary(nn.Module):
 
     def __init__(self, base: Vocabulary, ids: Sequence[int], rows: Tensor) -> None:
         super().__init__()
-        self.base = base
+        self.base_layer = base
         self.ids = tuple(ids)
         device = base.weight.device
         self.rows = nn.Parameter(rows.to(device, torch.float32))  # [N, E]; fp32 like LoRA, and for its reason
@@ -42,23 +42,23 @@ class ExtendedVocabulary(nn.Module):
     def lookup(self, ids: Tensor) -> Tensor:
         """int64 [...] -> [..., E]"""
         row = self.index[ids]
-        old: Tensor = self.base.lookup(ids.clamp(max=self.base.size - 1))
+        old: Tensor = self.base_layer.lookup(ids.clamp(max=self.base_layer.size - 1))
         # Not plain indexing: its gradient is added up by several threads in any order, so no run would repeat.
         new = F.embedding(row.clamp(min=0), self.rows.to(old.dtype))
         return torch.where((row >= 0)[..., None], new, old)
 
     def project(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V + N]"""
-        old: Tensor = self.base.project(hidden)
+        old: Tensor = self.base_layer.project(hidden)
         new = hidden @ self.rows.to(hidden.dtype).T  # [n, N]
-        if self.size > self.base.size:
-            old = torch.cat((old, old.new_empty(len(old), self.size - self.base.size)), dim=1)
+        if self.size > self.base_layer.size:
+            old = torch.cat((old, old.new_empty(len(old), self.size - self.base_layer.size)), dim=1)
         return old.index_copy(1, torch.tensor(self.ids, device=old.device), new)
 
     def table(self) -> Tensor:
         """One ordinary table [V + N, E], in the base's dtype."""
-        base = self.base.weight.data
-        table = torch.cat((base, base.new_zeros(self.size - self.base.size, base.shape[1])))
+        base = self.base_layer.weight.data
+        table = torch.cat((base, base.new_zeros(self.size - self.base_layer.size, base.shape[1])))
         table[list(self.ids)] = self.rows.data.to(base.dtype)
         return table
 
@@ -133,7 +133,7 @@ def extended(model: Gemma) -> ExtendedVocabulary | None:
     """The model's table with new tokens, LoRA on it taken off; None if there are none."""
     layer: nn.Module = model.model.embed_tokens
     while isinstance(layer, Lora):
-        layer = layer.base
+        layer = layer.base_layer
     return layer if isinstance(layer, ExtendedVocabulary) else None
 
 

@@ -589,6 +589,9 @@ def test_what_a_killed_save_leaves_behind_is_no_state(states: Path) -> None:
     (states / ".step-000009.x1y2").mkdir()
     assert latest_checkpoint(states) == states / "step-000006"
     assert latest_checkpoint(states / "nowhere") is None
+    (states / "step-1000000").mkdir()  # past a million steps, names have a digit more
+    (states / "step-last").mkdir()  # somebody's own
+    assert latest_checkpoint(states) == states / "step-1000000"
 
 
 # In fp16 the gradient of a single token, scaled by 65536, overflows: the first step is left out, the scale halved.

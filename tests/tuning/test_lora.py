@@ -206,7 +206,7 @@ def test_merged_is_the_same_function_without_the_detour(tuned: Gemma, ids: Tenso
 def test_unmerging_is_bit_exact(tuned: Gemma, ids: Tensor) -> None:
     before, logits = weights(tuned), tuned(ids)
     merge_lora(tuned)
-    name = "model.layers.0.mlp.up_proj.base.weight"
+    name = "model.layers.0.mlp.up_proj.base_layer.weight"
     assert not torch.equal(weights(tuned)[name], before[name])
     assert not torch.equal(tuned(ids), logits)
     unmerge_lora(tuned)
@@ -216,11 +216,11 @@ def test_unmerging_is_bit_exact(tuned: Gemma, ids: Tensor) -> None:
 
 
 def test_unmerging_follows_a_model_that_was_converted(tuned: Gemma) -> None:
-    before = {name: layer.base.weight.bfloat16() for name, layer in lora_layers(tuned)}
+    before = {name: layer.base_layer.weight.bfloat16() for name, layer in lora_layers(tuned)}
     merge_lora(tuned)
     tuned.bfloat16()
     unmerge_lora(tuned)
-    assert all(torch.equal(layer.base.weight, before[name]) for name, layer in lora_layers(tuned))
+    assert all(torch.equal(layer.base_layer.weight, before[name]) for name, layer in lora_layers(tuned))
 
 
 def test_merging_twice_adds_once_and_unmerging_unmerged_does_nothing(tuned: Gemma) -> None:

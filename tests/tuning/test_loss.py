@@ -49,7 +49,7 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def plain(model: Gemma, hidden: Tensor, targets: Tensor) -> Tensor:
     """All logits at once, from one ordinary table, with the soft-cap written out."""
-    table = torch.cat((model.model.embed_tokens.base.weight, torch.zeros(2, 32)))
+    table = torch.cat((model.model.embed_tokens.base_layer.weight, torch.zeros(2, 32)))
     table = table.index_copy(0, torch.tensor(NEW), model.model.embed_tokens.rows)
     logits = 3.0 * torch.tanh(hidden @ table.T / 3.0)
     return F.cross_entropy(logits, targets, reduction="sum")

@@ -76,7 +76,7 @@ def test_gradients_of_the_rows_are_the_full_tables(hf: Any, model: Gemma, near: 
     loss_of(logits, ids).backward()
     loss_of(expected, ids).backward()
     assert near(model.model.embed_tokens.rows.grad, hf.model.embed_tokens.weight.grad[places])
-    assert model.model.embed_tokens.base.weight.grad is None
+    assert model.model.embed_tokens.base_layer.weight.grad is None
 
 
 @PLACES
@@ -116,7 +116,7 @@ def test_the_large_table_is_frozen_and_shared_and_the_rows_are_fp32(fresh: Fresh
     base = model.model.embed_tokens
     extend(model, APPENDED, new_rows().bfloat16())
     vocabulary = model.model.embed_tokens
-    assert vocabulary.base is base
+    assert vocabulary.base_layer is base
     assert vocabulary.rows.dtype == torch.float32
     assert {name for name, p in vocabulary.named_parameters() if p.requires_grad} == {"rows"}
     assert model(text_with(APPENDED)).dtype == torch.float32
@@ -215,7 +215,7 @@ def test_the_mean_of_all_rows_is_computed_once(
     mean, read = Tensor.mean, []
     monkeypatch.setattr(Tensor, "mean", lambda tensor, *a, **kw: (read.append(len(tensor)), mean(tensor, *a, **kw))[1])
     add_tokens(talker, tokenizer, TAGS, "mean")
-    assert read == [talker.model.embed_tokens.base.size]
+    assert read == [talker.model.embed_tokens.base_layer.size]
 
 
 def test_a_token_without_a_description_starts_from_its_own_pieces(talker: Gemma, tokenizer: Tokenizer) -> None:
