@@ -10,6 +10,7 @@ import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from minifc.cli import Parser, require_option, run_command
 from minifc.data import read_conversations
@@ -20,6 +21,7 @@ from minifc.evaluation.held_out import run_questions, run_settings
 from minifc.evaluation.questions import (
     TOY_WORLD,
     Demonstration,
+    Part,
     QuestionSet,
     bfcl_questions,
     data_questions,
@@ -78,6 +80,10 @@ def parse(argv: Sequence[str]) -> Namespace:
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
     parser.add_argument("--categories", help="of the leaderboard, with commas between (all)")
+    parser.add_argument(
+        "--part", choices=get_args(Part),
+        help="half of each category: improve on the failures of the first, and quote the second (all)",
+    )  # fmt: skip
     parser.add_argument("--failures", type=int, default=3, help="how many wrong answers to show (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the counts and their intervals as JSON")
     args = parser.parse(argv)
@@ -103,7 +109,7 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
     """What to ask. Raises OptionError for an option that would have no effect."""
     run = run_settings(args.run)["run"] if args.run else {}
     toy_world = not (args.data or args.bfcl or run.get("data"))
-    used = {"categories": args.bfcl, "sentences": toy_world, "test_seed": toy_world or args.beside}
+    used = {"categories": args.bfcl, "part": args.bfcl, "sentences": toy_world, "test_seed": toy_world or args.beside}
     for name, has_effect in used.items():
         value, option = getattr(args, name), name.replace("_", "-")
         require_option(value is None or bool(has_effect), option, value, "has no effect on these questions")
@@ -115,7 +121,7 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
         categories = [name.strip() for name in (args.categories or ",".join(CATEGORIES)).split(",")]
         if unknown := [name for name in categories if name not in CATEGORIES]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
-        return [one.first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
+        return [one.part(args.part or "all").first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
     if args.data:
         questions = data_questions(read_conversations(find_data(args.data).files))
         if not questions:

@@ -30,6 +30,7 @@ from minifc.text.tokenizer import load_tokenizer
         (("--data", "x.jsonl", "--sentences", "unseen"), "--sentences unseen: has no effect"),
         (("--data", "x.jsonl", "--test-seed", "0"), "--test-seed 0: has no effect"),
         (("--bfcl", "x", "--sentences", "known"), "--sentences known: has no effect"),
+        (("--part", "first"), "--part first: has no effect"),
         (("--bfcl", "x", "--data", "y"), "--data and --bfcl ask different questions"),
         (("--run", "runs/nowhere"), "config.json: not found"),
         (("--cases", "0"), "--cases 0: must be at least 1"),

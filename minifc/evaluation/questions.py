@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from minifc.data import Conversation, toy
 from minifc.errors import CallError, DataError, TemplateError
@@ -15,6 +15,7 @@ from minifc.text.messages import Message, is_assistant, message_calls
 
 TOY_WORLD = "embedded world"
 SHOWN = 3  # answers that people see where nothing can be judged
+Part = Literal["all", "first", "second"]  # the whole, or a half
 Demonstration = tuple[Sequence[Message], Sequence[dict[str, Any]]]  # a user's and a model's turn, and their tools
 
 
@@ -41,6 +42,12 @@ class QuestionSet:
     def first(self, count: int | None) -> "QuestionSet":
         """Only the first `count` questions; all of them for None."""
         return replace(self, questions=self.questions[:count])
+
+    def part(self, which: Part) -> "QuestionSet":
+        """One half of the questions, or all of them."""
+        middle = (len(self.questions) + 1) // 2
+        halves = {"all": self.questions, "first": self.questions[:middle], "second": self.questions[middle:]}
+        return replace(self, questions=halves[which])
 
 
 def question_of(

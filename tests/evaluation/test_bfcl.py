@@ -15,7 +15,7 @@ from minifc.calling.grammar import Grammar
 from minifc.errors import DataError, SchemaError
 from minifc.evaluation.bfcl import CATEGORIES, Entry, find_error, json_schema, read_bfcl
 from minifc.evaluation.judging import Score, judge
-from minifc.evaluation.questions import bfcl_question
+from minifc.evaluation.questions import QuestionSet, bfcl_question, question_of
 from minifc.text.calls import TAGS, Call
 from minifc.text.tokenizer import load_tokenizer
 
@@ -214,6 +214,14 @@ def variations(calls: list[dict[str, dict[str, Any]]], rng: random.Random) -> di
             key = rng.choice(list(given))
             given[key] = change(given[key])
     return cases
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5])
+def test_the_two_parts_of_a_category_are_the_whole_in_its_order(count: int) -> None:
+    whole = QuestionSet("simple", [question_of([{"role": "user", "content": str(i)}], [], []) for i in range(count)])
+    first, second = whole.part("first").questions, whole.part("second").questions
+    assert [*first, *second] == whole.part("all").questions == whole.questions
+    assert len(first) - len(second) in (0, 1)
 
 
 @pytest.mark.slow
