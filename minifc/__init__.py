@@ -8,9 +8,9 @@ from minifc.gemma.cache import KVCache
 from minifc.gemma.checkpoint import load_model, save_model
 from minifc.gemma.generate import generate
 from minifc.loading import load
-from minifc.text.calls import parse_calls
 from minifc.text.template import render
 from minifc.text.tokenizer import load_tokenizer
+from minifc.text.turns import parse_calls
 from minifc.tuning.adapter import load_adapter, merge, save_adapter
 from minifc.tuning.lora import add_lora
 from minifc.tuning.vocab import add_tokens

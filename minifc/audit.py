@@ -16,10 +16,10 @@ from minifc.data import Audit, Draft, audit, draft, read_conversation, read_rows
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
 from minifc.terminal import colourful, text_table
-from minifc.text.calls import TAGS, parse_calls
-from minifc.text.dialects import FORMATS
+from minifc.text.dialects import FORMATS, Dialect, dialect_of
 from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.text.turns import parse_calls
 
 LEARNED, END_LEARNED = "\u27ea", "\u27eb"  # ⟪ and ⟫
 SHOWN = 10  # rows named before the rest are counted
@@ -70,7 +70,9 @@ def main(argv: Sequence[str]) -> None:
             rendered = replace(rendered, mask=[True] * len(rendered.ids))
         print(marked(rendered, tokenizer, colourful(sys.stdout)))
     else:
-        print(text_table([["data", args.data], *summary(findings, len(rows), args.length, args.learn == "all")]))
+        dialect = dialect_of(args.format, tokenizer)
+        table = summary(findings, len(rows), args.length, args.learn == "all", dialect)
+        print(text_table([["data", args.data], *table]))
         for why in findings.refused[:SHOWN]:
             print(f"cannot be learned from: {why}")
         if len(findings.refused) > SHOWN:
@@ -92,8 +94,9 @@ def examine(
             drafts.append(draft(with_canonical_calls(conversation) if canonical else conversation, tokenizer, format))
         except MinifcError as error:
             findings.refused.append(named(error, source))
-    findings.audit = audit(drafts)
-    tokenizer.add_tokens([tag for tag in findings.audit.tags if tag not in tokenizer.control])
+    dialect = dialect_of(format, tokenizer)
+    findings.audit = audit(drafts, ours=dialect.tokens)
+    tokenizer.add_tokens(list(findings.audit.tags), ids=dialect.ids)
     for one in drafts:
         source = one.conversation.source
         try:
@@ -104,7 +107,7 @@ def examine(
         findings.rendered[source] = rendered
         for turn in learned_turns(rendered):
             try:
-                findings.calls += len(parse_calls(turn, tokenizer))
+                findings.calls += len(parse_calls(turn, tokenizer, format))
             except CallError:
                 findings.unreadable += 1
     return findings
@@ -128,7 +131,7 @@ def learned_turns(rendered: Rendered) -> Iterator[list[int]]:
         yield turn
 
 
-def summary(findings: Findings, rows: int, length: int, every_token: bool) -> list[list[str]]:
+def summary(findings: Findings, rows: int, length: int, every_token: bool, dialect: Dialect) -> list[list[str]]:
     """A line per finding."""
     sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
     total = sum(sizes.values())
@@ -148,7 +151,7 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool) -> li
         ]
     tags = findings.audit.tags
     lines.append(["tags that become tokens", " ".join(f"{tag} {n:,}" for tag, n in tags.items()) or "none"])
-    lines.append(["tags that never occur", " ".join(tag for tag in TAGS if not tags[tag]) or "none"])
+    lines.append(["tags that never occur", " ".join(tag for tag in dialect.tokens if not tags[tag]) or "none"])
     text = findings.audit.unknown + findings.audit.spelled
     lines.append(["tags that stay text", " ".join(f"{tag} {n:,}" for tag, n in text.items()) or "none"])
     if findings.audit.spelled:

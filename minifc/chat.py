@@ -22,7 +22,8 @@ from minifc.gemma.generate import Sampling
 from minifc.hub import TINY
 from minifc.loading import Loaded, add_model_options, load_from
 from minifc.terminal import colourful, columns, printable
-from minifc.text.calls import THINK, TOOL_CALL
+from minifc.text.calls import THINK
+from minifc.text.dialects import dialect_of
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED}
@@ -94,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
 
 def default_tools(loaded: Loaded) -> list[Tool]:
     """Tools that suit the model: none if it has no token to call them with."""
-    if TOOL_CALL not in loaded.tokenizer.control:
+    if not loaded.tokenizer.control.keys() >= set(dialect_of(loaded.format, loaded.tokenizer).call_tokens):
         return []
     return list(tiny_tools.TOOLS if loaded.base.name == TINY else sample_tools.TOOLS)
 

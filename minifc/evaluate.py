@@ -33,7 +33,7 @@ from minifc.gemma.checkpoint import require_finite
 from minifc.hub import find_data
 from minifc.loading import Located, add_model_options, is_run, load_base, locate_from
 from minifc.terminal import Table, text_samples, text_table
-from minifc.text.calls import END_TOOL_CALL, TOOL_CALL
+from minifc.text.dialects import dialect_of
 from minifc.text.tokenizer import read_added_tokens
 from minifc.tuning.adapter import load_adapter
 
@@ -135,9 +135,10 @@ def ask_all(args: Namespace, located: Located, sets: Sequence[QuestionSet]) -> A
     answers: AllAnswers = {one.name: {} for one in sets}
     model, tokenizer = load_base(located, args.dtype, args.device)
     require_finite(model, located.base.path)
-    tags = tokenizer.control | (read_added_tokens(located.adapter) if located.adapter else {})
-    if True in HOW[args.how] and not tags.keys() >= {TOOL_CALL, END_TOOL_CALL}:
-        raise OptionError(f"--how {args.how}: neither model nor adapter has the token {TOOL_CALL}, where a call begins")
+    tokens = tokenizer.control | (read_added_tokens(located.adapter) if located.adapter else {})
+    dialect = dialect_of(located.format, tokenizer)
+    if True in HOW[args.how] and (missing := [token for token in dialect.call_tokens if token not in tokens]):
+        raise OptionError(f"--how {args.how}: neither model nor adapter has the token {missing[0]}, which calls need")
 
     def ask_sets(name: str, demonstrations: Sequence[Demonstration] = (), constrained: bool = False) -> None:
         for one in sets:

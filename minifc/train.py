@@ -35,7 +35,7 @@ from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, find_data, find_model
 from minifc.loading import Located, load_base
 from minifc.terminal import Sample, Table, colourful, note, text_samples, text_settings, text_table
-from minifc.text.dialects import FORMATS
+from minifc.text.dialects import FORMATS, dialect_of
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
@@ -225,15 +225,16 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     model, tokenizer = load_base(Located(source, None, run.format), run.dtype, device)
     require_finite(model, source.path)
     drafts = [draft(row, tokenizer, run.format, named_tokens(run.tokens)) for row in [*training, *kept]]
-    new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens)))
+    dialect = dialect_of(run.format, tokenizer)
+    new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens), dialect.tokens), dialect.ids)
     taught = load_tokenizer(source.path)
-    taught.add_tokens(new, run.reuse_unused)
+    taught.add_tokens(new, run.reuse_unused, dialect.ids)
     examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
     evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
-    if set(new) - set(tokenizer.control):
-        check_room(model, tokenizer, run.reuse_unused)
+    if places := tokenizer.places(new, run.reuse_unused, dialect.ids):
+        check_room(model, tokenizer, places)
     find_layers(model, lora.targets, bool(new))
     measured = {example.source for example in evaluation}
     held_out = [conversation for conversation in kept if conversation.source in measured]
@@ -324,7 +325,8 @@ def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowW
     """Add the new tokens and LoRA, which are what is trained; what is returned watches the new tokens' rows."""
     model = job.model
     torch.manual_seed(loop.seed)
-    add_tokens(model, job.tokenizer, job.new_tokens, run.init, run.reuse_unused)  # first: LoRA freezes all else
+    ids = dialect_of(run.format, job.tokenizer).ids
+    add_tokens(model, job.tokenizer, job.new_tokens, run.init, run.reuse_unused, ids)  # first: LoRA freezes all else
     layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"new tokens: {' '.join(job.new_tokens) or 'none'}")

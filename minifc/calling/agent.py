@@ -10,9 +10,11 @@ from minifc.errors import CallError, TokenizerError
 from minifc.gemma.cache import KVCache
 from minifc.gemma.generate import Sampling, stream
 from minifc.gemma.model import Gemma
-from minifc.text.calls import THINK, Call, Part, part_after, read_call, read_turn, turn_tags, write_json
+from minifc.text.calls import THINK, Call, write_json
+from minifc.text.dialects import Part, dialect_of
 from minifc.text.template import Format, Rendered, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import read_turn, turn_marks
 
 Kind = Literal["thought", "text", "call", "result", "stopped"]
 
@@ -63,7 +65,8 @@ class Agent:
         self.model, self.tokenizer, self.tools, self.format, self.think = model, tokenizer, tools, format, think
         self.max_new_tokens, self.max_steps, self.seconds, self.sampling = max_new_tokens, max_steps, seconds, sampling
         self.schemas = [tool.schema for tool in tools]
-        grammar = Grammar(self.schemas, tokenizer) if tools else None  # checks the tools even if it is not used
+        self.dialect, self.stops = dialect_of(format, tokenizer), stop_ids(tokenizer, format)
+        grammar = Grammar(self.schemas, tokenizer, format) if tools else None  # checks the tools even if it is not used
         self.grammar = grammar if constrained else None
         self.reset()
 
@@ -97,8 +100,8 @@ class Agent:
             turn = [ids[-1], *new] if think else new  # the prefilled <think> is the turn's first token
             ids += new
             try:
-                parts = read_turn(turn, self.tokenizer)
-                calls = [read_call(text) for kind, text in parts if kind == "call"]
+                parts = read_turn(turn, self.tokenizer, self.format)
+                calls = [self.dialect.read(text) for kind, text in parts if kind == "call"]
             except CallError as error:  # the model is told, and can try again
                 messages.append({"role": "assistant", "content": self.tokenizer.decode(turn)})
                 yield _observed({"error": f"the call cannot be read: {error}"}, None, messages)
@@ -126,7 +129,7 @@ class Agent:
     def _unread(self, prompt: Rendered) -> list[int]:
         """The rest of the prompt for the model's next turn, after what it has read and written."""
         end = len(prompt.ids) - prompt.mask[::-1].index(True)  # of the model's last turn
-        while prompt.ids[end - 1] in stop_ids(self.tokenizer):  # the ids that end a turn are not among what it wrote
+        while prompt.ids[end - 1] in self.stops:  # the ids that end a turn are not among what it wrote
             end -= 1
         return prompt.ids[end:]
 
@@ -139,14 +142,13 @@ class Agent:
         if grammar and think:
             grammar.advance(prompt[-1])
         ids: list[int] = []
-        tags = turn_tags(self.tokenizer)
+        marks = turn_marks(self.tokenizer, self.dialect)
         run: list[int] = []  # not shown yet: the last of them may be a part of a character
-        stops = stop_ids(self.tokenizer)
-        for (id_,) in stream(self.model, prompt, max_new_tokens, stops, self.sampling, [grammar], cache):
+        for (id_,) in stream(self.model, prompt, max_new_tokens, self.stops, self.sampling, [grammar], cache):
             if id_ is None:
                 break
             ids.append(id_)
-            if id_ in tags and (following := part_after(part, tags[id_])) != part:
+            if id_ in marks and (following := self.dialect.part_after(part, marks[id_])) != part:
                 part, run = following, []
                 continue
             run.append(id_)
@@ -158,6 +160,6 @@ class Agent:
 
 
 def _observed(result: Any, call: Call | None, messages: list[dict[str, Any]]) -> Event:
-    """Put a tool's result into the conversation."""
-    messages.append({"role": "tool", "content": result})
+    """Put a tool's result into the conversation. call: None if there is none that could be read."""
+    messages.append({"role": "tool", "name": call.name if call else "error", "content": result})
     return Event("result", result if isinstance(result, str) else write_json(result), call)

@@ -1,4 +1,6 @@
-"""Byte by byte: what may come next in the JSON of a value, written in the one canonical way.
+"""Byte by byte: what may come next in the text of a value, written in the one canonical way.
+
+How strings, keys and what stands between them are spelled is the dialect's to say: its Syntax.
 
 A *stack* is what is still to be written, the next thing on top. A byte that a stack accepts leaves one or
 more stacks, since a schema may leave open what it was the beginning of (`"a` of `"add"` or of `"ask"`), so a
@@ -9,22 +11,19 @@ state can be finished: schema.py refuses what cannot be, and numbers look ahead.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from minifc.calling.number import CHARACTERS, LARGEST, MOST_DIGITS, can_become_number, complete_number, is_number
 from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
 from minifc.errors import SchemaError
-from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
+from minifc.text.calls import MAX_DEPTH, MAX_LENGTH
+from minifc.text.dialects import Characters, Syntax, to_bytes
 
-QUOTE, BACKSLASH = ord('"'), ord("\\")
-# What json.dumps writes for the characters that cannot stand for themselves, less the backslash.
-_SHORT = {0x08: b"b", 0x09: b"t", 0x0A: b"n", 0x0C: b"f", 0x0D: b"r"}
-_ESCAPED = [b'"', b"\\", *(_SHORT.get(code, b"u%04x" % code) for code in range(0x20))]
+BACKSLASH = ord("\\")
 
 # The bytes that may follow the first byte of a character, per byte a range (Unicode 15, table 3-7).
 _ANY = (0x80, 0xBF)
 _FOLLOWING: dict[int, tuple[tuple[int, int], ...]] = {
-    **dict.fromkeys(range(32, 128), ()),
     **dict.fromkeys(range(194, 224), (_ANY,)),
     **dict.fromkeys(range(224, 240), (_ANY, _ANY)),
     **dict.fromkeys(range(240, 245), (_ANY, _ANY, _ANY)),
@@ -35,10 +34,17 @@ _FOLLOWING: dict[int, tuple[tuple[int, int], ...]] = {
 }  # fmt: skip
 
 
+@lru_cache
+def _following(characters: Characters) -> dict[int, tuple[tuple[int, int], ...]]:
+    """The same with the ASCII characters that stand for themselves."""
+    return {byte: () for byte in range(128) if byte not in characters.reserved} | _FOLLOWING
+
+
 @dataclass(frozen=True)
 class InString:
-    """Inside a string's quotes."""
+    """Inside a string, or a key beside the listed ones."""
 
+    characters: Characters
     shortest: int
     longest: int | None
     length: int = 0  # counted only as far as it matters
@@ -48,15 +54,15 @@ class InString:
 
     def after(self, count: int) -> "InString":
         """After `count` more characters; if it is a key, one that the object does not have."""
-        # No key is written with this byte, which JSON escapes.
-        return replace(self, length=self._count(count), text=b"\x00" if self.key_of else b"")
+        text = self.characters.closing if self.key_of else b""  # which is in no key
+        return replace(self, length=self._count(count), text=text)
 
     @property
     def taken(self) -> frozenset[bytes]:
         """What a key must not be, because the object has it, or lists it."""
         if self.key_of is None:
             return frozenset()
-        return self.key_of.others | {_key(name)[1:-1] for name in self.key_of.object.properties}
+        return self.key_of.others | {_key(self.key_of.syntax, name) for name in self.key_of.object.properties}
 
     def _count(self, more: int) -> int:
         length = self.length + more
@@ -68,11 +74,11 @@ class InString:
         return None if self.longest is None else self.longest - self.length
 
     def ending(self) -> bytes:
-        """A short end of the string, with its quote."""
+        """A short end of the string, with what closes it."""
         text = bytes(low for low, _ in self.following) + b"a" * max(self.shortest - self.length, 0)
         while self.text + text in self.taken:
             text += b"a"
-        return text + b'"'
+        return text + self.characters.closing
 
     def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
         text = self.text + bytes([byte]) if self.key_of else b""
@@ -80,17 +86,17 @@ class InString:
             low, high = self.following[0]
             if low <= byte <= high:
                 yield (replace(self, following=self.following[1:], text=text), rest)
-        elif byte == QUOTE:
+        elif byte == self.characters.closing[0]:
             if self.length >= self.shortest and self.text not in self.taken:
                 yield self.key_of.value_of(self.text, rest) if self.key_of else rest
         elif self.room == 0:
             return
-        elif byte == BACKSLASH:
-            for escaped in _ESCAPED:
+        elif byte == BACKSLASH and self.characters.escaped:
+            for escaped in self.characters.escaped:
                 inside = replace(self, length=self._count(1), text=text + escaped if self.key_of else b"")
                 yield (escaped, (inside, rest))
-        elif byte in _FOLLOWING:
-            yield (replace(self, length=self._count(1), following=_FOLLOWING[byte], text=text), rest)
+        elif (following := _following(self.characters).get(byte)) is not None:
+            yield (replace(self, length=self._count(1), following=following, text=text), rest)
 
 
 @dataclass(frozen=True)
@@ -137,8 +143,12 @@ class Elements:
 
 @dataclass(frozen=True)
 class Members:
-    """The rest of an object: its properties from number `index` on, in the schema's order, then others."""
+    """The rest of an object: its properties from number `index` on, in the canonical order, and others.
 
+    Others come last, or, where keys are sorted, in any place: that they come in order is not checked.
+    """
+
+    syntax: Syntax
     object: Object
     index: int
     begun: bool
@@ -148,8 +158,9 @@ class Members:
     def value_of(self, key: bytes, rest: "Stack") -> "Stack":
         """What follows the key of another property."""
         assert self.object.others is not None
-        after = replace(self, index=len(self.object.properties), begun=True, others=self.others | {key})
-        return (b": ", (Value(self.object.others, self.depth), (after, rest)))
+        index = self.index if self.syntax.sorted_keys else len(self.object.properties)
+        after = replace(self, index=index, begun=True, others=self.others | {key})
+        return _written(self.syntax.colon, (Value(self.object.others, self.depth), (after, rest)))
 
 
 Item = bytes | InString | InNumber | Value | Elements | Members
@@ -204,7 +215,8 @@ class State:
                 case (InString(following=((low, high), *_)), _):
                     candidates.update(range(low, high + 1))
                 case (InString() as string, _):
-                    candidates.update([QUOTE] if string.room == 0 else [QUOTE, BACKSLASH, *_FOLLOWING])
+                    candidates.add(string.characters.closing[0])
+                    candidates.update([] if string.room == 0 else [BACKSLASH, *_following(string.characters)])
         return [byte for byte in sorted(candidates) if self.step(byte)]
 
 
@@ -224,8 +236,9 @@ class Automaton:
     nesting: `schema.nesting` of every schema that can occur in it.
     """
 
-    def __init__(self, nesting: dict[Schema, int]) -> None:
-        self.nesting = nesting
+    def __init__(self, nesting: dict[Schema, int], syntax: Syntax) -> None:
+        self.nesting, self.syntax = nesting, syntax
+        self.listed = {schema: self._in_order(schema) for schema in nesting if isinstance(schema, Object)}
         self._states: dict[frozenset[Stack], State] = {}
         self.short: dict[Schema, bytes] = {}
         self._shortest()
@@ -257,7 +270,7 @@ class Automaton:
                     if fewest * len(short) > MAX_LENGTH:
                         raise SchemaError(f"a tool's shortest call is longer than the {MAX_LENGTH} that are read")
                     missing = [short] * fewest if fewest > 0 else []
-                    text += b", ".join([b""] * bool(item.count and missing) + missing) + b"]"
+                    text += self.syntax.comma.join([b""] * bool(item.count and missing) + missing) + b"]"
                 case Members():
                     text += self._properties(item) + b"}"
         return text
@@ -278,11 +291,12 @@ class Automaton:
     def _short(self, schema: Schema) -> bytes:
         match schema:
             case String():
-                return b'"' + b"a" * schema.shortest + b'"'
+                string = self.syntax.string
+                return string.opening + b"a" * schema.shortest + string.closing
             case Number():
                 return complete_number("", schema.integer, schema.within).encode()
             case Constants():
-                return min((write_json(value).encode() for value in schema.values), key=len)
+                return min(map(self._constant, schema.values), key=len)
             case Array():
                 return b"[" + self.ending((Elements(schema, 0, 0), None))
             case AnyOf():
@@ -290,12 +304,25 @@ class Automaton:
                 return min(known, key=len) if known else self.short[schema]
             case Reference():
                 return self.short[schema.target]
-        return b"{" + self.ending((Members(schema, 0, False, 0), None))
+        return b"{" + self.ending((Members(self.syntax, schema, 0, False, 0), None))
 
     def _properties(self, item: Members) -> bytes:
-        left = list(item.object.properties.items())[item.index :]
-        written = [_key(name) + b": " + self.short[kind] for name, kind in left if name in item.object.required]
-        return b", ".join([b""] * bool(item.begun and written) + written)
+        left = self.listed[item.object][item.index :]
+        written = [self._before_value(name) + self.short[kind] for name, kind in left if name in item.object.required]
+        return self.syntax.comma.join([b""] * bool(item.begun and written) + written)
+
+    def _in_order(self, schema: Object) -> list[tuple[str, Schema]]:
+        """The listed properties in the order in which they are written."""
+        listed = list(schema.properties.items())
+        return sorted(listed, key=lambda item: item[0].lower()) if self.syntax.sorted_keys else listed
+
+    def _before_value(self, name: str) -> bytes:
+        """A listed property's key with all that stands around it."""
+        characters = self.syntax.name
+        return characters.opening + _key(self.syntax, name) + characters.closing + self.syntax.colon
+
+    def _constant(self, value: Any) -> bytes:
+        return to_bytes(self.syntax.value(value))
 
     def _ready(self, stack: Stack) -> Iterator[Stack]:
         """The stack as stacks whose top accepts a byte."""
@@ -322,12 +349,13 @@ class Automaton:
             return
         match schema:
             case String():
-                yield (b'"', (InString(schema.shortest, schema.longest), rest))
+                string = self.syntax.string
+                yield (string.opening, (InString(string, schema.shortest, schema.longest), rest))
             case Number():
                 yield (InNumber(schema), rest)
             case Constants():
                 for value in schema.values:
-                    yield (write_json(value).encode(), rest)
+                    yield (self._constant(value), rest)
             case AnyOf():
                 for option in schema.options:
                     yield from self._value(option, depth, rest)
@@ -336,7 +364,7 @@ class Automaton:
             case Array():
                 yield (b"[", (Elements(schema, 0, depth + 1), rest))
             case Object():
-                yield (b"{", (Members(schema, 0, False, depth + 1), rest))
+                yield (b"{", (Members(self.syntax, schema, 0, False, depth + 1), rest))
 
     def _elements(self, item: Elements, rest: Stack) -> Iterator[Stack]:
         array = item.array
@@ -347,23 +375,38 @@ class Automaton:
             most = array.most if array.most is not None else max(array.fewest, 1)
             following = (replace(item, count=min(item.count + 1, most)), rest)
             if item.count:
-                yield (b", ", (Value(array.items, item.depth), following))
+                yield (self.syntax.comma, (Value(array.items, item.depth), following))
             else:
                 yield from self._value(array.items, item.depth, following)
 
     def _members(self, item: Members, rest: Stack) -> Iterator[Stack]:
-        kind, comma = item.object, b", " if item.begun else b""
-        for index, (name, schema) in list(enumerate(kind.properties.items()))[item.index :]:
+        kind, comma = item.object, self.syntax.comma if item.begun else b""
+        if self.syntax.sorted_keys:
+            yield from self._other_members(item, rest)
+        for index, (name, schema) in list(enumerate(self.listed[kind]))[item.index :]:
             if item.depth + self.nesting[schema] <= MAX_DEPTH:
                 following = (replace(item, index=index + 1, begun=True), rest)
-                yield (comma + _key(name) + b": ", (Value(schema, item.depth), following))
+                yield (comma + self._before_value(name), (Value(schema, item.depth), following))
             if name in kind.required:
                 return
         yield (b"}", rest)
-        if kind.others is not None and item.depth + self.nesting[kind.others] <= MAX_DEPTH:
-            yield (comma + b'"', (InString(0, None, key_of=item), rest))
+        if not self.syntax.sorted_keys:
+            yield from self._other_members(item, rest)
+
+    def _other_members(self, item: Members, rest: Stack) -> Iterator[Stack]:
+        others, characters = item.object.others, self.syntax.name
+        if others is not None and item.depth + self.nesting[others] <= MAX_DEPTH:
+            comma = self.syntax.comma if item.begun else b""
+            yield _written(
+                comma + characters.opening, (InString(characters, characters.shortest, None, key_of=item), rest)
+            )
+
+
+def _written(text: bytes, rest: Stack) -> Stack:
+    """A stack with a text on top, if there is one."""
+    return (text, rest) if text else rest
 
 
 @lru_cache(1024)
-def _key(name: str) -> bytes:
-    return write_json(name).encode()
+def _key(syntax: Syntax, name: str) -> bytes:
+    return syntax.key(name).encode()

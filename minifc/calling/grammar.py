@@ -2,7 +2,8 @@
 
 Outside a call the model writes what it likes. After the token `<tool_call>` it can only write a call of one
 of the tools, with arguments that the tool's schema allows, in the one canonical form, and then `</tool_call>`.
-`Grammar` is a `gemma.generate.Constraint`; another call format is another class with these methods.
+Which tokens and which form these are, the dialect says; in some, nothing follows a call but another one.
+`Grammar` is a `gemma.generate.Constraint`.
 """
 
 import math
@@ -16,11 +17,14 @@ import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, Stack, State, Value
-from minifc.calling.schema import Object, Reference, Schema, nesting, read_schema
+from minifc.calling.schema import Constants, Object, Reference, Schema, nesting, read_schema
 from minifc.calling.trie import Trie
 from minifc.errors import CallError, SchemaError, TokenizerError
-from minifc.text.calls import END_TOOL_CALL, TOOL_CALL, Part, part_after, tool_schema, turn_tags, write_json
+from minifc.text.calls import tool_schema
+from minifc.text.dialects import DELIMITER, Dialect, Part, dialect_of, to_bytes
+from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import turn_marks
 
 MOST_MASKS = 512  # kept for all grammars of a tokenizer; each is a byte per id
 SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
@@ -28,7 +32,7 @@ SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise tha
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What is computed once for a tokenizer."""
+    """What is computed once for a tokenizer, and for whether it has a token around strings."""
 
     written: dict[int, bytes]
     trie: Trie
@@ -42,25 +46,28 @@ class _Mask:
     room: float  # the most ids that the call needs after any of these
 
 
-_vocabularies: WeakKeyDictionary[Tokenizer, _Vocabulary] = WeakKeyDictionary()
+_BETWEEN = to_bytes(DELIMITER)
+_vocabularies: "WeakKeyDictionary[Tokenizer, dict[str | None, _Vocabulary]]" = WeakKeyDictionary()  # by the delimiter
 
 
 class Grammar:
     """The grammar of one model turn. It is made from the tools once; `fresh()` returns it for another turn."""
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
-        """Raises SchemaError for a tool that cannot be registered, TokenizerError without the tags of calls."""
-        for tag in (TOOL_CALL, END_TOOL_CALL):
-            if tag not in tokenizer.control:
-                raise TokenizerError(f"the tokenizer has no {tag}; register it: minifc.add_tokens")
-        self._calls = _Calls(tools, tokenizer)
+    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format = "gemma") -> None:
+        """Raises SchemaError for a tool that cannot be registered, TokenizerError without the tokens of calls."""
+        self._calls = _Calls(tools, tokenizer, format)
+        self._begin()
+
+    def _begin(self) -> None:
         self._state: State | None = None  # None: outside a call
         self._part: Part = "text"
+        self._called = False  # whether a call of this turn has ended
 
     def fresh(self) -> "Grammar":
         """The same grammar at the beginning of another turn; masks and states are shared."""
         other = object.__new__(Grammar)
-        other._calls, other._state, other._part = self._calls, None, "text"
+        other._calls = self._calls
+        other._begin()
         return other
 
     @property
@@ -75,7 +82,7 @@ class Grammar:
         call that is open, or that it opens, could not be completed within the rest of the budget.
         """
         calls = self._calls
-        mask = calls.outside(budget) if self._state is None else calls.mask(self._state, budget)
+        mask = calls.outside(self._called, budget) if self._state is None else calls.mask(self._state, budget)
         return mask.clone()  # masks are kept: a caller that writes to one must not change the grammar
 
     def forced(self, budget: int | None = None) -> list[int]:
@@ -94,10 +101,11 @@ class Grammar:
         calls = self._calls
         if self._state is not None:
             self._state = calls.after(self._state, id_)
-        elif not (0 <= id_ < calls.size and calls.anything[id_]):
+            self._called = self._called or self._state is None
+        elif not (0 <= id_ < calls.size and calls.outside(self._called)[id_]):
             raise calls.not_allowed(id_)
-        if id_ in calls.tags:
-            self._part = part_after(self._part, calls.tags[id_])
+        if id_ in calls.marks:
+            self._part = calls.dialect.part_after(self._part, calls.marks[id_])
             if self._part == "call" and self._state is None:
                 self._state = calls.start
 
@@ -105,35 +113,45 @@ class Grammar:
 class _Calls:
     """What is computed for a set of tools: once, or when it is first needed."""
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
+    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format) -> None:
+        self.dialect = dialect = dialect_of(format, tokenizer)
+        for token in dialect.call_tokens:
+            if token not in tokenizer.control:
+                raise TokenizerError(f"the tokenizer has no {token}; register it: minifc.add_tokens")
         self.tokenizer, self.size = tokenizer, tokenizer.size
-        self.begin, self.end = tokenizer.control[TOOL_CALL], tokenizer.control[END_TOOL_CALL]
-        self.tags = turn_tags(tokenizer)
+        self.begin, self.end = tokenizer.control[dialect.begin], tokenizer.control[dialect.end]
+        self.delimiter = tokenizer.control[dialect.delimiter] if dialect.delimiter else None
+        self.marks = turn_marks(tokenizer, dialect)
         self.anything = torch.ones(self.size, dtype=torch.bool)
         self.anything[self.end] = False  # nothing is open
-        self.no_call = self.anything.clone()
-        self.no_call[self.begin] = False
-        if tokenizer not in _vocabularies:
-            written = tokenizer.written()
-            trie = Trie((text, id_) for id_, text in written.items())
-            _vocabularies[tokenizer] = _Vocabulary(written, trie)
-        self.vocabulary = _vocabularies[tokenizer]
+        self.after_call = self.anything
+        if dialect.calls_end_turn:
+            self.after_call = torch.zeros(self.size, dtype=torch.bool)
+            self.after_call[[self.begin, *stop_ids(tokenizer, format)]] = True
+        self.vocabulary = _vocabulary(tokenizer, self.delimiter, dialect)
         self.written = self.vocabulary.written
-        schemas = check_tools(tools)
+        schemas = check_tools(tools, dialect)
+        syntax = dialect.syntax
         depths: dict[Schema, int] = {}
         stacks: list[Stack] = []
         for name, schema in schemas.items():
             depths |= nesting(schema)
-            opening = f'\n{{"name": {write_json(name)}, "arguments": '.encode()
-            stacks.append((opening, (Value(schema, 1), (b"}\n", None))))
-        automaton = Automaton(depths)
+            rest: Stack = (to_bytes(syntax.closing), None) if syntax.closing else None
+            stacks.append((to_bytes(syntax.opening(name)), (Value(schema, syntax.depth), rest)))
+        automaton = Automaton(depths, syntax)
         self.start = automaton.state(stacks)
         self._endings = [automaton.ending(stack) for stack in stacks]
         self._needed: dict[State, int] = {}
 
-    def outside(self, budget: int | None) -> Tensor:
-        """Which ids may come outside a call. One may begin only if each tool's shortest call fits."""
-        return self.anything if budget is None or budget > self.room else self.no_call
+    def outside(self, called: bool, budget: int | None = None) -> Tensor:
+        """Which ids may come outside a call, before or after the first one. One may begin only if each tool's shortest
+        call fits."""
+        mask = self.after_call if called else self.anything
+        if budget is None or budget > self.room:
+            return mask
+        mask = mask.clone()
+        mask[self.begin] = False
+        return mask
 
     @cached_property
     def room(self) -> int:
@@ -198,11 +216,12 @@ class _Calls:
             following = following.step(byte) or state
         if text and text[0] & 0xC0 == 0x80:  # inside a character: there only single bytes can follow
             return []
-        ids = self.tokenizer.encode(text.decode(errors="ignore"))  # it may break off inside a character too
-        if following.stacks == {None} and b"".join(self.written[id_] for id_ in ids) == text:
-            return [*ids, self.end]
+        before, delimiter, last = bytes(text).rpartition(_BETWEEN)  # text around a token is cut by itself
+        ids = self.tokenizer.encode(last.decode(errors="ignore"))  # it may break off inside a character too
+        if following.stacks == {None} and b"".join(self.written[id_] for id_ in ids) == last:
+            return [*self.spell(before + delimiter), *ids, self.end]
         # What follows may belong into one token with the last piece: that is the model's to choose.
-        return self._leading(ids[:-1], text)
+        return [*self.spell(before + delimiter), *self._leading(ids[:-1], last)]
 
     def ending(self, state: State, budget: int) -> list[int]:
         """The ids that complete the call, if the budget is hardly enough for more; else []."""
@@ -213,6 +232,14 @@ class _Calls:
 
     def spell(self, text: bytes) -> list[int]:
         """Ids that write this text, which may begin inside a character."""
+        first, *others = text.split(_BETWEEN)
+        ids = self._spell_text(first)
+        for other in others:
+            assert self.delimiter is not None
+            ids += [self.delimiter, *self._spell_text(other)]
+        return ids
+
+    def _spell_text(self, text: bytes) -> list[int]:
         ids = self.tokenizer.encode(text.decode(errors="ignore"))
         if b"".join(self.written[id_] for id_ in ids) == text:
             return ids
@@ -222,12 +249,23 @@ class _Calls:
             text = text[len(self.written[ids[-1]]) :]
         return ids
 
-    def _leading(self, ids: list[int], text: bytes | bytearray) -> list[int]:
+    def _leading(self, ids: list[int], text: bytes) -> list[int]:
         """The ids that spell a beginning of `text`: the tokenizer takes U+2581 for a space."""
         spelled, count = b"", 0
         while count < len(ids) and text.startswith(spelled + self.written[ids[count]]):
             spelled, count = spelled + self.written[ids[count]], count + 1
         return ids[:count]
+
+
+def _vocabulary(tokenizer: Tokenizer, delimiter: int | None, dialect: Dialect) -> _Vocabulary:
+    """What each id writes, kept for the next grammar; the token around strings writes 0xFF."""
+    kept = _vocabularies.setdefault(tokenizer, {})
+    if dialect.delimiter not in kept:
+        written = tokenizer.written()
+        if delimiter is not None:  # and no other id does: as a byte it is part of no character
+            written = {id_: text for id_, text in written.items() if _BETWEEN not in text} | {delimiter: _BETWEEN}
+        kept[dialect.delimiter] = _Vocabulary(written, Trie((text, id_) for id_, text in written.items()))
+    return kept[dialect.delimiter]
 
 
 def _in_bytes(state: State) -> int:
@@ -240,14 +278,15 @@ def _unknown(state: State) -> float:
     return math.inf
 
 
-def check_tools(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
-    """The arguments that each tool takes, by its name. Raises SchemaError for a tool that cannot be registered."""
+def check_tools(tools: Sequence[Mapping[str, Any]], dialect: Dialect) -> dict[str, Schema]:
+    """The arguments that each tool takes, by its name. Raises SchemaError for a tool that cannot be registered, or
+    could not be called in a dialect."""
     schemas: dict[str, Schema] = {}
     for tool in tools:
         try:
             described = tool_schema(tool)
             name = described["name"]
-            write_json(name).encode()
+            dialect.syntax.opening(name).encode()
         except (CallError, UnicodeEncodeError) as error:
             raise SchemaError(str(error)) from None
         if name in schemas:
@@ -258,7 +297,22 @@ def check_tools(tools: Sequence[Mapping[str, Any]]) -> dict[str, Schema]:
         schema = read_schema(described["parameters"], f"tool {name}")
         if not isinstance(schema.target if isinstance(schema, Reference) else schema, Object):
             raise SchemaError(f"tool {name}: its parameters are not of type object")
+        _check_spelling(schema, dialect, f"tool {name}")
         schemas[name] = schema
     if not schemas:
         raise SchemaError("a grammar needs at least one tool")
     return schemas
+
+
+def _check_spelling(schema: Schema, dialect: Dialect, where: str) -> None:
+    """Raise SchemaError for a key or a constant that the dialect cannot write."""
+    try:
+        for part in nesting(schema):
+            if isinstance(part, Object):
+                for name in part.properties:
+                    dialect.syntax.key(name)
+            elif isinstance(part, Constants):
+                for value in part.values:
+                    dialect.syntax.value(value)
+    except CallError as error:
+        raise SchemaError(f"{where}: {error}") from None

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -18,13 +19,20 @@ from torch import Tensor
 
 from minifc.calling.automaton import Automaton, InString, Stack, State
 from minifc.errors import TokenizerError
+from minifc.text.dialects import Characters
 
-# Whole characters that stand for themselves inside a JSON string.
-_PLAIN = re.compile(
-    rb"(?:[\x20\x21\x23-\x5b\x5d-\x7f]|[\xc2-\xdf][\x80-\xbf]"
-    rb"|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
-    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*"
+# Whole characters beyond ASCII.
+_BEYOND_ASCII = (
+    rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
 )
+
+
+@lru_cache
+def _plain(characters: Characters) -> "re.Pattern[bytes]":
+    """Matches whole characters that stand for themselves inside a string."""
+    ascii_ = b"".join(re.escape(bytes([byte])) for byte in range(128) if byte not in characters.reserved)
+    return re.compile(b"(?:[" + ascii_ + b"]|" + _BEYOND_ASCII + b")*")
 
 
 Fits = Callable[[State], bool]
@@ -57,7 +65,7 @@ class Trie:
         self.ids = [id_ for _, id_ in ordered]
         self.first_bytes = sorted({key[0] for key in self.keys})
         self.root = Node(0, len(ordered), 0)
-        self._tables: dict[Node, _Inside] = {}
+        self._tables: dict[tuple[Node, Characters], _Inside] = {}
 
     def child(self, node: Node, more: bytes) -> Node:
         """The entries that go on with these bytes."""
@@ -122,7 +130,7 @@ class Trie:
         self, node: Node, string: InString, rest: Stack, automaton: Automaton, mask: Tensor, fits: Fits
     ) -> None:
         """As _walk, where a string begins or goes on."""
-        table = self._table(node)
+        table = self._table(node, string.characters)
         room = string.room
         allowed = torch.zeros_like(mask) if string.key_of else mask
         low, high = 0, len(table.sizes) if room is None else bisect_left(table.sizes, room + 1)
@@ -139,15 +147,16 @@ class Trie:
         if string.key_of:
             for key in string.taken:
                 if key.startswith(string.text):
-                    self._exclude_key(node, key[len(string.text) :], automaton.state([(string, rest)]), allowed, fits)
+                    state, left = automaton.state([(string, rest)]), key[len(string.text) :]
+                    self._exclude_key(node, left, string.characters.closing, state, allowed, fits)
             mask |= allowed
 
-    def _exclude_key(self, node: Node, key: bytes, state: State, mask: Tensor, fits: Fits) -> None:
+    def _exclude_key(self, node: Node, key: bytes, closing: bytes, state: State, mask: Tensor, fits: Fits) -> None:
         """Set to False what would write a key again that the object has already; `key` is the rest of it.
 
-        An id that ends just before the closing quote is allowed if the budget lets the key go on, as it then must.
+        An id that ends just before what closes the key is allowed if the budget lets it go on, as it then must.
         """
-        closed = self.child(node, key + b'"')
+        closed = self.child(node, key + closing)
         mask[self.ids[closed.low : closed.high]] = False
         after: State | None = state
         for byte in key:
@@ -155,12 +164,13 @@ class Trie:
         if (whole := self.whole(self.child(node, key))) and after and not fits(after):
             mask[whole] = False
 
-    def _table(self, node: Node) -> _Inside:
-        if node not in self._tables:
+    def _table(self, node: Node, characters: Characters) -> _Inside:
+        if (node, characters) not in self._tables:
+            plain_text = _plain(characters)
             plain: list[tuple[int, int]] = []
             tails: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
             for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
-                match = _PLAIN.match(key, node.depth)
+                match = plain_text.match(key, node.depth)
                 assert match is not None
                 size = len(match.group().decode())
                 if match.end() == len(key):
@@ -168,12 +178,12 @@ class Trie:
                 else:
                     tails[size].append((key[match.end() :], id_))
             plain.sort()
-            self._tables[node] = _Inside(
+            self._tables[node, characters] = _Inside(
                 torch.tensor([id_ for _, id_ in plain], dtype=torch.long),
                 [size for size, _ in plain],
                 {size: Trie(entries) for size, entries in sorted(tails.items())},
             )
-        return self._tables[node]
+        return self._tables[node, characters]
 
 
 def _next(prefix: bytes) -> bytes:

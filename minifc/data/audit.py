@@ -20,8 +20,8 @@ class Audit:
     spelled: Counter[str]  # tags of ours in what the model says in structured rows, where they stay text
 
 
-def audit(drafts: Iterable[Draft], tokens: Sequence[str] = ()) -> Audit:
-    """Count our tags and `tokens`."""
+def audit(drafts: Iterable[Draft], tokens: Sequence[str] = (), ours: Sequence[str] = TAGS) -> Audit:
+    """Count our tags, which are those of a dialect, and `tokens`."""
     tags: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     spelled: Counter[str] = Counter()
@@ -31,9 +31,8 @@ def audit(drafts: Iterable[Draft], tokens: Sequence[str] = ()) -> Audit:
         if draft.conversation.verbatim:
             unknown += unknown_tags(messages)
         else:
-            spelled += spelled_tags(messages)
-    counted = dict.fromkeys((*TAGS, *tokens))
-    return Audit(Counter({tag: tags[tag] for tag in counted if tags[tag]}), unknown, spelled)
+            spelled += spelled_tags(messages, (*TAGS, *ours))
+    return Audit(Counter({tag: tags[tag] for tag in dict.fromkeys((*ours, *tokens)) if tags[tag]}), unknown, spelled)
 
 
 def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
@@ -50,7 +49,7 @@ def unknown_tags(messages: Sequence[Message]) -> Counter[str]:
     )
 
 
-def spelled_tags(messages: Sequence[Message]) -> Counter[str]:
+def spelled_tags(messages: Sequence[Message], ours: Sequence[str]) -> Counter[str]:
     """Our tags in what the model says in structured messages, where any text is data: they stay text."""
     said = [str(message.get("content") or "") for message in messages if is_assistant(message)]
-    return Counter({tag: count for tag in TAGS if (count := sum(text.count(tag) for text in said))})
+    return Counter({tag: count for tag in ours if (count := sum(text.count(tag) for text in said))})

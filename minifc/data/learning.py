@@ -4,7 +4,7 @@ Whatever is left out or stays text is said, with its count and the first place o
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from minifc.data.audit import Audit
@@ -49,8 +49,11 @@ def named_tokens(asked: Sequence[str]) -> list[str]:
     return [token for token in asked if token not in ("auto", "none")]
 
 
-def tokens_to_add(asked: Sequence[str], found: Audit) -> list[str]:
-    """The tags to register. Raises DataError for one that the data does not have: it would never be learned."""
+def tokens_to_add(asked: Sequence[str], found: Audit, together: Collection[str] = ()) -> list[str]:
+    """The tags to register. Raises DataError for one that the data does not have: it would never be learned.
+
+    together: tags that are registered all, where no others are asked for, if the data has one of them.
+    """
     named = named_tokens(asked)
     for tag, count in found.unknown.items():
         if tag not in named:
@@ -66,6 +69,8 @@ def tokens_to_add(asked: Sequence[str], found: Audit) -> list[str]:
             )
     if named and (left := [tag for tag in found.tags if tag not in named]):
         note(f"note: {' '.join(left)} occur in the data and stay text, as --tokens does not name them")
+    if any(tag in found.tags for tag in together):
+        return named or list(dict.fromkeys([*together, *found.tags]))
     return named or list(found.tags)
 
 

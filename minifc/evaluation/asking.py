@@ -17,7 +17,8 @@ from minifc.evaluation.questions import Demonstration, Question
 from minifc.gemma.generate import generate
 from minifc.gemma.model import Gemma
 from minifc.terminal import printable, progress
-from minifc.text.messages import Message
+from minifc.text.dialects import dialect_of
+from minifc.text.messages import ROLES, Message
 from minifc.text.template import Format, render, stop_ids
 from minifc.text.tokenizer import END_OF_TURN, START_OF_TURN, Tokenizer
 from minifc.tuning.lora import merge_lora
@@ -59,10 +60,10 @@ def ask(
     """
     shown = demonstration_turns(demonstrations, tokenizer, format)
     prompts = [prompt(question, tokenizer, format, shown) for question in questions]
-    grammars = question_grammars(questions, tokenizer) if constrained else _no_grammar
-    replies = answer(model, tokenizer, prompts, max_new_tokens, grammars, name)
+    grammars = question_grammars(questions, tokenizer, format) if constrained else _no_grammar
+    replies = answer(model, tokenizer, prompts, max_new_tokens, format, grammars, name)
     verdicts = [
-        judge(ids, question.expected, question.rule, tokenizer, ran_on=len(ids) == max_new_tokens)
+        judge(ids, question.expected, question.rule, tokenizer, format, len(ids) == max_new_tokens)
         if question.rule
         else None
         for question, ids in zip(questions, replies, strict=True)
@@ -76,18 +77,20 @@ def answer(
     tokenizer: Tokenizer,
     prompts: Sequence[list[int]],
     max_new_tokens: int,
+    format: Format,
     grammars: Grammars,
     name: str | None,
 ) -> list[list[int]]:
     """The ids of each prompt's greedy answer, without the stop id; one cut at the limit has max_new_tokens ids."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of one batch alike in length
     replies: list[list[int]] = [[] for _ in prompts]
+    stops = stop_ids(tokenizer, format)
     with progress(len(prompts), name, "question", show=name is not None and bool(prompts)) as bar:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             constraints = [grammar.fresh() if (grammar := grammars(i)) else None for i in batch]
             batch_prompts = [prompts[i] for i in batch]
-            new = generate(model, batch_prompts, max_new_tokens, stop_ids(tokenizer), constraints=constraints)
+            new = generate(model, batch_prompts, max_new_tokens, stops, constraints=constraints)
             for i, ids in zip(batch, new, strict=True):
                 replies[i] = ids
             bar.update(len(batch))
@@ -111,18 +114,19 @@ def demonstration_turns(demonstrations: Sequence[Demonstration], tokenizer: Toke
     """
     messages: list[Message] = []
     for turns, tools in demonstrations:
-        rendered = render(turns, tokenizer, tools, format).text.split(START_OF_TURN)[1:]
-        contents = [turn.partition("\n")[2].partition(END_OF_TURN)[0] for turn in rendered]
-        messages += [{"role": "user", "content": contents[0]}, {"role": "model", "content": contents[1]}]
+        for turn in render(turns, tokenizer, tools, format).text.split(START_OF_TURN)[1:]:
+            role, _, content = turn.partition("\n")
+            messages.append({"role": ROLES[role], "content": content.partition(END_OF_TURN)[0]})
     return messages
 
 
-def question_grammars(questions: Sequence[Question], tokenizer: Tokenizer) -> Grammars:
+def question_grammars(questions: Sequence[Question], tokenizer: Tokenizer, format: Format = "gemma") -> Grammars:
     """Each question's grammar, made when it is asked for; None, and a note, where a schema cannot be followed."""
     refused: dict[int, str] = {}
+    dialect = dialect_of(format, tokenizer)
     for number, question in enumerate(questions):
         try:
-            check_tools(question.tools)
+            check_tools(question.tools, dialect)
         except SchemaError as error:
             refused[number] = str(error)
     if refused:
@@ -131,7 +135,7 @@ def question_grammars(questions: Sequence[Question], tokenizer: Tokenizer) -> Gr
 
     @lru_cache(2 * BATCH)  # equal tools share one; thousands of others must not fill the memory
     def grammar(tools: str) -> Grammar:
-        return Grammar(json.loads(tools), tokenizer)
+        return Grammar(json.loads(tools), tokenizer, format)
 
     return lambda number: None if number in refused else grammar(json.dumps(questions[number].tools))
 

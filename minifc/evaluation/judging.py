@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from minifc.calling.schema import same
 from minifc.errors import CallError
-from minifc.text.calls import Call, parse_calls, write_json
+from minifc.text.calls import Call, write_json
+from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import parse_calls
 
 # Judges a turn's calls (None if they could not be parsed) and returns why they are wrong, or None.
 Rule = Callable[[Sequence[Call] | None], str | None]
@@ -63,13 +65,18 @@ class Verdict:
 
 
 def judge(
-    ids: Sequence[int], expected: tuple[str, ...] | None, rule: Rule, tokenizer: Tokenizer, ran_on: bool = False
+    ids: Sequence[int],
+    expected: tuple[str, ...] | None,
+    rule: Rule,
+    tokenizer: Tokenizer,
+    format: Format = "gemma",
+    ran_on: bool = False,
 ) -> Verdict:
     """Read the ids of one model turn and judge its calls. ran_on: the turn was cut at the limit of tokens."""
     calls: tuple[Call, ...] = ()
     unreadable = False
     try:
-        calls = tuple(parse_calls(ids, tokenizer))
+        calls = tuple(parse_calls(ids, tokenizer, format))
         error = rule(calls)
     except CallError as problem:
         unreadable = True

@@ -1,4 +1,4 @@
-"""How a tool call is written and read.
+"""How a tool call is written and read as JSON, which is how data sets hold calls, and most dialects write them.
 
 Written in one way only, so that what a model is trained on and what a grammar later forces are
 the same string. Read in the two ways found in real data: JSON and Python's repr. Reading never
@@ -10,14 +10,11 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from minifc.errors import CallError
-
-if TYPE_CHECKING:
-    from minifc.text.tokenizer import Tokenizer
 
 THINK, END_THINK = "<think>", "</think>"
 TOOL_CALL, END_TOOL_CALL = "<tool_call>", "</tool_call>"
@@ -33,16 +30,6 @@ _TOOLS_BLOCK = re.compile(f"{TOOLS}(.*?){END_TOOLS}", re.DOTALL)
 # What is thought is passed over; a call may lack its end.
 _THOUGHT_OR_CALL = re.compile(rf"{THINK}.*?(?:{END_THINK}|\Z)|{TOOL_CALL}(.*?)({END_TOOL_CALL}|\Z)", re.DOTALL)
 _CALL_FIELDS = {"name", "arguments", "id", "type"}
-
-
-Part = Literal["text", "thought", "call"]
-_TURN_TAGS = (TOOL_CALL, END_TOOL_CALL, THINK, END_THINK)
-_LEADS_TO: dict[tuple[Part, str], Part] = {
-    ("text", THINK): "thought",
-    ("thought", END_THINK): "text",
-    ("text", TOOL_CALL): "call",
-    ("call", END_TOOL_CALL): "text",
-}
 
 
 @dataclass(frozen=True)
@@ -61,30 +48,33 @@ def write_json(value: Any) -> str:
         raise CallError(f"not a JSON value: {error}") from None
 
 
-def write_call(call: Call, tool: dict[str, Any] | None = None) -> str:
+def write_call(call: Call, tool: Mapping[str, Any] | None = None) -> str:
     """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given.
 
     Objects inside the arguments follow the schema too, except behind a `$ref`, where they keep their own order. Where
     the schema wants an integer, 1.0 is written 1.
     """
-    arguments = _as_listed(call.arguments, (tool or {}).get("parameters"))
+    arguments = as_listed(call.arguments, (tool or {}).get("parameters"))
     return write_json({"name": call.name, "arguments": arguments})
 
 
-def _as_listed(value: Any, schema: Any) -> Any:
-    """The value with each object's keys in the order of its schema, and behind these the others in their own."""
+def as_listed(value: Any, schema: Any) -> Any:
+    """The value with each object's keys in the order of its schema, and behind these the others in their own.
+
+    Where the schema wants an integer, 1.0 is 1.
+    """
     if not isinstance(schema, Mapping):
         return value
     if isinstance(options := schema.get("anyOf"), list):
         schema = next((option for option in options if _may_be(value, option)), {})
     if isinstance(value, list):
-        return [_as_listed(item, schema.get("items")) for item in value]
+        return [as_listed(item, schema.get("items")) for item in value]
     if not isinstance(value, dict):
         return int(value) if isinstance(value, float) and value.is_integer() and _is_of_integers(schema) else value
     listed = schema.get("properties")
     listed = listed if isinstance(listed, Mapping) else {}
     ordered = {key: value[key] for key in listed if key in value} | value
-    return {key: _as_listed(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
+    return {key: as_listed(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
 
 
 def _may_be(value: Any, option: Any) -> bool:
@@ -208,69 +198,6 @@ def read_tools(text: str) -> list[dict[str, Any]]:
             values = [read_value(line) for line in block.split("\n") if line.strip()]
         found += map(tool_schema, values if isinstance(values, list) else [values])
     return found
-
-
-def parse_calls(ids: Sequence[int], tokenizer: "Tokenizer") -> list[Call]:
-    """The calls in one model turn's ids. Raises CallError on the first that cannot be read.
-
-    A call lies between the *tokens* `<tool_call>` and `</tool_call>`: a tag that is merely spelled,
-    quoted from a user or a tool, is none. Only where the tokenizer has no such tokens (a model that
-    was never given them) does the spelling count. What the model thinks, between `<think>` and
-    `</think>`, is not searched.
-    """
-    return [read_call(text) for text in call_texts(ids, tokenizer)]
-
-
-def call_texts(ids: Sequence[int], tokenizer: "Tokenizer") -> list[str]:
-    """What stands between the tags of each call in one model turn, unread. Raises CallError if one is left open."""
-    if tokenizer.control.keys() >= {TOOL_CALL, END_TOOL_CALL}:
-        parts = read_turn(ids, tokenizer)
-    else:
-        spelled = re.split(f"({'|'.join(map(re.escape, _TURN_TAGS))})", tokenizer.decode(ids))
-        parts = _parts([(text, number % 2 == 1) for number, text in enumerate(spelled)])
-    return [text for kind, text in parts if kind == "call"]
-
-
-def turn_tags(tokenizer: "Tokenizer") -> dict[int, str]:
-    """The ids of the tags that divide a model's turn, as far as the tokenizer has them."""
-    return {tokenizer.control[name]: name for name in _TURN_TAGS if name in tokenizer.control}
-
-
-def part_after(part: Part, tag: str) -> Part:
-    """The part of a turn that a tag leads to from another; the same one where it has no business there."""
-    return _LEADS_TO.get((part, tag), part)
-
-
-def read_turn(ids: Sequence[int], tokenizer: "Tokenizer") -> list[tuple[Part, str]]:
-    """One model turn in parts: what it says, thinks and calls, in its order, without the tags.
-
-    Only tokens are tags here, and no spelling. Raises CallError for a call that is left open or holds the beginning
-    of another.
-    """
-    tags, pieces, run = turn_tags(tokenizer), list[tuple[str, bool]](), list[int]()
-    for id_ in ids:
-        if id_ in tags:
-            pieces += [(tokenizer.decode(run), False), (tags[id_], True)]
-            run = []
-        else:
-            run.append(id_)
-    return _parts([*pieces, (tokenizer.decode(run), False)])
-
-
-def _parts(pieces: Sequence[tuple[str, bool]]) -> list[tuple[Part, str]]:
-    """The parts of a turn. pieces: a text, and whether it is a tag."""
-    parts: list[tuple[Part, str]] = [("text", "")]
-    for text, tag in pieces:
-        kind = parts[-1][0]
-        if tag and text == TOOL_CALL and kind == "call":
-            raise CallError(f"{TOOL_CALL} inside a call")
-        if tag and (following := part_after(kind, text)) != kind:
-            parts.append((following, ""))
-        else:
-            parts[-1] = (kind, parts[-1][1] + text)
-    if parts[-1][0] == "call":
-        raise CallError(f"a call is not closed by {END_TOOL_CALL}")
-    return [(kind, text) for kind, text in parts if text or kind == "call"]
 
 
 def _whole(value: Any) -> Any:

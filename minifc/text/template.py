@@ -30,8 +30,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from minifc.errors import TemplateError
 from minifc.text.calls import TAGS, THINK, tool_schema
-from minifc.text.dialects import chat_template
-from minifc.text.messages import Message, normal_messages
+from minifc.text.dialects import chat_template, dialect_of
+from minifc.text.messages import Message, normal_messages, with_arranged_calls
 from minifc.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 Format = str  # one of dialects.FORMATS
@@ -76,7 +76,7 @@ def render(
         (OpenAI's form or {"name", "arguments"}). A tool's content may be any JSON value. Results that name their
         call, by "tool_call_id", are put in the order of the calls; "name" says what stands in the call already.
     tools: JSON schemas, {"name", "description", "parameters"} or wrapped as OpenAI does.
-    format: gemma, course, or own: the chat template in the tokenizer's folder.
+    format: gemma, course, functiongemma, or own: the chat template in the tokenizer's folder.
     add_generation_prompt: end with the opening of a model turn; with `think`, also with `<think>`.
 
     Raises TemplateError naming the message for what the template refuses: an unknown role, an unknown field, a
@@ -102,10 +102,13 @@ def pieces(
     """
     schemas = [tool_schema(tool) for tool in tools or []]
     normal = [_with_both_names_of_thoughts(message) for message in normal_messages(messages)]
+    dialect = dialect_of(format, tokenizer)
+    if format == "functiongemma":
+        normal = with_arranged_calls(normal, schemas, dialect)
     block = _unused_block(normal, schemas)
     # Tokens that data brought in may be spelled like a word of the template, which does not mean them.
     known = tokenizer.control if format == "own" else tokenizer.control.keys() - tokenizer.added.keys()
-    template = _compiled(chat_template(format, tokenizer), tuple(sorted({BOS, EOS, *TAGS, *known})), block)
+    template = _compiled(chat_template(format, tokenizer), tuple(sorted({BOS, EOS, *dialect.tokens, *known})), block)
     marks = template.marks
     if verbatim:
         counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags)))
@@ -157,9 +160,10 @@ def encode(found: Sequence[Piece], tokenizer: Tokenizer) -> Rendered:
     return Rendered(ids, mask, "".join(piece.text for piece in found))
 
 
-def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The ids that end a model turn. Both, whatever the format: a model may know either."""
-    return (tokenizer.eos_id, tokenizer.end_of_turn_id)
+def stop_ids(tokenizer: Tokenizer, format: Format = "gemma") -> tuple[int, ...]:
+    """The ids that end a model turn. Both, whatever the format: a model may know either. And those of its dialect."""
+    stops = [token for token in dialect_of(format, tokenizer).stops if token in tokenizer.control]
+    return (tokenizer.eos_id, tokenizer.end_of_turn_id, *(tokenizer.control[token] for token in stops))
 
 
 # --- running a template --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ tokens: it encodes plain text, and this class puts ids in only where the caller 
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
 # Gemma's own control tokens by name: its files flag only some of them as special.
 _CONTROL = re.compile(
     r"<(pad|eos|bos|unk|mask|2mass|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token|unused\d+)>"
-    r"|\[(@BOS@|multimodal)\]"
+    r"|\[(@BOS@|multimodal)\]|<(start|end)_function_(declaration|call|response)>|<escape>"
 )
 IMAGE = "<image_soft_token>"  # stands for an image: the tables of Gemma 3 without images have no row for it
 SETTINGS = "tokenizer_config.json"
@@ -292,20 +292,36 @@ class Tokenizer:
         """The UTF-8 that each id writes, of the ids that write something; control tokens write nothing."""
         return {id_: text for id_, text in self._backend.written().items() if text and id_ not in self._names}
 
-    def add_tokens(self, names: list[str], reuse_unused: bool = False) -> list[int]:
-        """Register control tokens: at the end of the vocabulary, or on reserved `<unusedN>` ids.
+    def add_tokens(
+        self, names: Sequence[str], reuse_unused: bool = False, ids: Mapping[str, int] | None = None
+    ) -> list[int]:
+        """Register control tokens, as `places` has them. Returns the ids, in the order of `names`.
 
-        Names that are registered already keep their ids. Returns the ids, in the order of `names`.
+        Names that are registered already keep their ids.
+        """
+        self.register(self.places(names, reuse_unused, ids))
+        return [self.control[name] for name in names]
+
+    def places(
+        self, names: Sequence[str], reuse_unused: bool = False, ids: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
+        """The ids that new control tokens get: at the end of the vocabulary, or on reserved `<unusedN>` ids.
+
+        ids: where some of them belong; if all of these that are new find an `<unusedN>` there, they take these.
+        Raises TokenizerError if there are too few `<unusedN>`.
         """
         new = [name for name in dict.fromkeys(names) if name not in self.control]
-        if reuse_unused:
-            ids = sorted(id_ for name, id_ in self.control.items() if _UNUSED.fullmatch(name))
-            if len(ids) < len(new):
-                raise TokenizerError(f"{len(new)} tokens to place, but only {len(ids)} <unusedN> ids are left")
-        else:
-            ids = list(range(self.size, self.size + len(new)))
-        self.register(dict(zip(new, ids, strict=False)))
-        return [self.control[name] for name in names]
+        unused = sorted(id_ for name, id_ in self.control.items() if _UNUSED.fullmatch(name))
+        found = {name: ids[name] for name in new if ids and name in ids}
+        if not set(unused).issuperset(found.values()):
+            found = {}
+        others = [name for name in new if name not in found]
+        free = [id_ for id_ in unused if id_ not in found.values()]
+        if not reuse_unused:
+            free = list(range(self.size, self.size + len(others)))
+        elif len(free) < len(others):
+            raise TokenizerError(f"{len(new)} tokens to place, but only {len(unused)} <unusedN> ids are left")
+        return found | dict(zip(others, free, strict=False))
 
     def register(self, tokens: dict[str, int]) -> None:
         """Make these control tokens, on reserved ids, whose names are then gone, or behind the last id.

@@ -143,8 +143,8 @@ def load_adapter(model: Gemma, tokenizer: Tokenizer, folder: str | Path) -> None
     if record.get("base") not in (None, base_digest(model)) and vocabulary.weight.dtype != torch.float16:
         made_for = config.get("base_model_name_or_path") or "a model without a name"
         print(f"warning: {folder}: trained on other weights than these, on {made_for}", file=sys.stderr)
-    # Turns of either format end in one of these; a base model, which never chatted, lists <eos> alone.
-    stops = tuple(dict.fromkeys((*model.config.eos_token_id, *stop_ids(tokenizer))))
+    # Turns of any format end in one of these; a base model, which never chatted, lists <eos> alone.
+    stops = tuple(dict.fromkeys((*model.config.eos_token_id, *stop_ids(tokenizer, record.get("format") or "gemma"))))
     model.config = replace(model.config, eos_token_id=stops)
 
 

@@ -72,33 +72,35 @@ def add_tokens(
     tokens: Sequence[str],
     init: Init = "pieces",
     reuse_unused: bool = False,
+    ids: Mapping[str, int] | None = None,
 ) -> list[int]:
     """Register control tokens with the tokenizer and give each a trainable row. Returns their ids.
 
     init: a row's first value, the same at every call: "mean" of all rows of the table, "pieces", the mean of the rows
         of the token's own spelling, or a mapping from each token to a description, whose pieces are averaged.
-    reuse_unused: take `<unusedN>` ids, so that no table grows.
+    reuse_unused: take `<unusedN>` ids, so that no table grows. ids: where tokens belong, if `<unusedN>` are there.
     Tokens that are registered already stay as they are. Raises TokenizerError or OptionError.
     """
     tokens = [token for token in dict.fromkeys(tokens) if token not in tokenizer.control]
     if not tokens:
         return []
-    base = check_room(model, tokenizer, reuse_unused)
+    places = tokenizer.places(tokens, reuse_unused, ids)
+    base = check_room(model, tokenizer, places)
     rows = _starts(base, tokenizer, tokens, init)
-    ids = tokenizer.add_tokens(tokens, reuse_unused)
-    extend(model, ids, rows)
-    return ids
+    tokenizer.register(places)
+    extend(model, [places[token] for token in tokens], rows)
+    return [places[token] for token in tokens]
 
 
-def check_room(model: Gemma, tokenizer: Tokenizer, reuse_unused: bool = False) -> Vocabulary:
-    """The model's table, if new tokens can be added to it. Raises TokenizerError or OptionError if they cannot."""
+def check_room(model: Gemma, tokenizer: Tokenizer, places: Mapping[str, int]) -> Vocabulary:
+    """The model's table, if new tokens can have these ids. Raises TokenizerError or OptionError if they cannot."""
     base = model.model.embed_tokens
     if not isinstance(base, Vocabulary):
         raise OptionError("the model has new tokens already; add all of them in one call, or merge first")
     if base.head is not None:
         raise OptionError("the model's head is not tied to its embedding; new tokens need a tied one")
     # A table may have some rows that are no token: up to a multiple of PADDING, which suits the hardware.
-    if not reuse_unused and not tokenizer.size <= base.size < tokenizer.size + PADDING:
+    if max(places.values()) >= tokenizer.size and not tokenizer.size <= base.size < tokenizer.size + PADDING:
         raise TokenizerError(
             f"the tokenizer has {tokenizer.size} ids and the model {base.size} rows; they belong to different models"
         )

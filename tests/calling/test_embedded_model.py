@@ -14,9 +14,10 @@ from minifc.evaluation.asking import ask
 from minifc.evaluation.questions import toy_questions
 from minifc.gemma.checkpoint import load_model
 from minifc.gemma.generate import generate
-from minifc.text.calls import TAGS, TOOL_CALL, parse_calls
+from minifc.text.calls import TAGS, TOOL_CALL
 from minifc.text.template import render, stop_ids
 from minifc.text.tokenizer import load_tokenizer
+from minifc.text.turns import parse_calls
 from minifc.tuning.adapter import load_adapter
 from minifc.tuning.vocab import add_tokens
 

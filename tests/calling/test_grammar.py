@@ -15,8 +15,9 @@ from minifc.calling import grammar as grammar_module
 from minifc.calling.grammar import Grammar
 from minifc.calling.schema import find_error, read_schema
 from minifc.errors import CallError, MinifcError, SchemaError, TokenizerError
-from minifc.text.calls import MAX_DEPTH, TAGS, Call, parse_calls, write_call
+from minifc.text.calls import MAX_DEPTH, TAGS, Call, write_call
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.text.turns import parse_calls
 
 ADD = {
     "name": "add",
@@ -232,7 +233,7 @@ def test_what_is_known_of_a_vocabulary_is_kept(tiny_tokenizer: Tokenizer, monkey
     Grammar([ADD], tiny_tokenizer)
     monkeypatch.setattr(tiny_tokenizer, "written", lambda: pytest.fail("worked out again"))
     monkeypatch.setattr(grammar_module, "MOST_MASKS", 3)
-    kept = grammar_module._vocabularies[tiny_tokenizer].masks
+    kept = grammar_module._vocabularies[tiny_tokenizer][None].masks
     kept.clear()
     for name in "abcdef":
         grammar = begun(Grammar([ADD | {"name": name}], tiny_tokenizer), tiny_tokenizer)

@@ -18,8 +18,6 @@ from minifc.text.calls import (
     MAX_LENGTH,
     TAGS,
     Call,
-    call_texts,
-    parse_calls,
     read_call,
     read_tools,
     read_value,
@@ -28,6 +26,7 @@ from minifc.text.calls import (
     write_json,
 )
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import call_texts, parse_calls
 
 PROPERTY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 STRINGS = st.text(max_size=12) | st.sampled_from(["", "it's", '"', "\\", "\\'", "</tool_call>", "é🤗", "\n\t\0", "{]"])

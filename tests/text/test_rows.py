@@ -20,10 +20,11 @@ from minifc.data import (
     with_canonical_calls,
 )
 from minifc.errors import DataError
-from minifc.text.calls import Call, parse_calls, read_call
+from minifc.text.calls import Call, read_call
 from minifc.text.messages import ROLES, message_calls
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import parse_calls
 
 USER, MODEL = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
 NOW = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from minifc.data import Conversation, audit, draft
 from minifc.data.audit import unknown_tags
 from minifc.errors import CallError, TemplateError
-from minifc.text.calls import TAGS, Call, parse_calls, tool_schema
+from minifc.text.calls import TAGS, Call, tool_schema
 from minifc.text.messages import ROLES as ROLES_OF
 from minifc.text.messages import message_calls
 from minifc.text.template import Rendered, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
+from minifc.text.turns import parse_calls
 
 Messages = list[dict[str, Any]]
 PROPERTY = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -228,7 +229,7 @@ def test_a_system_message_needs_a_user(tiny_tokenizer: Tokenizer, format: Any) -
 
 
 def test_an_unknown_format_is_an_error(tiny_tokenizer: Tokenizer) -> None:
-    with pytest.raises(TemplateError, match="format 'chatml' is not one of gemma, course, own"):
+    with pytest.raises(TemplateError, match="format 'chatml' is not one of gemma, course, functiongemma, own"):
         render(HELLO, tiny_tokenizer, format="chatml")  # type: ignore[arg-type]
 
 

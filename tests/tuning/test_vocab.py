@@ -256,7 +256,7 @@ def test_a_tokenizer_of_another_model_is_refused(fresh: Fresh, tokenizer: Tokeni
     with pytest.raises(TokenizerError, match=f"{size} ids.*{size + difference} rows"):
         add_tokens(model, tokenizer, TAGS)
     assert_unchanged(model, tokenizer, size)
-    assert check_room(model, tokenizer, reuse_unused=True) is model.model.embed_tokens
+    assert check_room(model, tokenizer, tokenizer.places(TAGS, reuse_unused=True)) is model.model.embed_tokens
 
 
 def test_of_a_table_that_is_padded_the_padding_is_used_first(fresh: Fresh, tokenizer: Tokenizer) -> None:

@@ -1,21 +1,40 @@
-"""The formats of turns. A format's chat template is a Jinja file: minifc runs it, and export writes it as it stands.
+"""The formats of turns, and the dialects in which they write calls.
 
-gemma: the instruct model's own turns. course: the notebook's. own: the chat template that came with the model.
+gemma: the instruct model's own turns. course: the notebook's. functiongemma: google/functiongemma-270m-it's. own: the
+chat template that came with the model. A format's chat template is a Jinja file: minifc runs it, and export writes it
+as it stands.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from minifc.errors import TemplateError
-from minifc.text.calls import TAGS
+from minifc.text.dialects.dialect import DELIMITER as DELIMITER
+from minifc.text.dialects.dialect import Characters as Characters
+from minifc.text.dialects.dialect import Dialect as Dialect
+from minifc.text.dialects.dialect import Part as Part
+from minifc.text.dialects.dialect import Syntax as Syntax
+from minifc.text.dialects.dialect import to_bytes as to_bytes
+from minifc.text.dialects.functiongemma import CALL, FUNCTIONGEMMA
+from minifc.text.dialects.json_calls import JSON_CALLS
 from minifc.text.tokenizer import Tokenizer
 
-FORMATS = ("gemma", "course", "own")
-_INCLUDE = "{%- include 'turns.jinja' %}\n"
+FORMATS = ("gemma", "course", "functiongemma", "own")
+_INCLUDE = re.compile(r"^ *\{%- include '(\w+\.jinja)' %\}\n", re.M)
 _NO_TOKENS = "{%- set control_tokens = [] %}"
+
+
+def dialect_of(format: str, tokenizer: Tokenizer) -> Dialect:
+    """How a format writes calls; of `own`, as far as the chat template tells. Raises TemplateError."""
+    if format == "functiongemma" or (format == "own" and CALL in chat_template(format, tokenizer)):
+        return FUNCTIONGEMMA
+    if format not in FORMATS:
+        raise TemplateError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    return JSON_CALLS
 
 
 def chat_template(format: str, tokenizer: Tokenizer) -> str:
@@ -24,14 +43,14 @@ def chat_template(format: str, tokenizer: Tokenizer) -> str:
         return _own_template(tokenizer.settings.get("chat_template"))
     if format not in FORMATS:
         raise TemplateError(f"format {format!r} is not one of {', '.join(FORMATS)}")
-    return _read(format)
+    return _read(f"{format}.jinja")
 
 
 @cache
-def _read(format: str) -> str:
-    folder = files(__package__)
-    source = (folder / f"{format}.jinja").read_text(encoding="utf-8")
-    return source.replace(_INCLUDE, (folder / "turns.jinja").read_text(encoding="utf-8"))
+def _read(name: str) -> str:
+    """A template with those that it includes put in: other programs take one file."""
+    source = (files(__package__) / name).read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda include: _read(include[1]), source)
 
 
 def _own_template(found: Any) -> str:
@@ -40,12 +59,13 @@ def _own_template(found: Any) -> str:
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("tool_use") or named.get("default")
     if not isinstance(found, str) or not found:
-        raise TemplateError("format 'own': the model's folder has no chat template; use gemma or course")
+        raise TemplateError("format 'own': the model's folder has no chat template; use gemma, course or functiongemma")
     return found
 
 
 def exported_template(format: str, tokenizer: Tokenizer) -> str:
     """The template for other programs, where a spelled control token would be a real one: content may have none."""
-    names: Iterable[str] = (name for name in (*TAGS, *tokenizer.control) if not name.startswith("<unused"))
+    written = dialect_of(format, tokenizer).tokens
+    names: Iterable[str] = (name for name in (*written, *tokenizer.control) if not name.startswith("<unused"))
     tokens = json.dumps([*dict.fromkeys(names), "<unused"], ensure_ascii=False)
     return chat_template(format, tokenizer).replace(_NO_TOKENS, f"{{%- set control_tokens = {tokens} %}}", 1)
