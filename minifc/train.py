@@ -12,7 +12,7 @@ import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ from minifc.evaluation.report import draw_loss, markdown_samples, markdown_table
 from minifc.files import JsonLines, read_records, write_text
 from minifc.gemma.checkpoint import require_finite
 from minifc.gemma.model import Gemma
-from minifc.hub import TINY, Source, find_data, find_model
-from minifc.loading import Located, load_base
+from minifc.hub import TINY, Source, find_data
+from minifc.loading import Located, load_base, locate
 from minifc.terminal import Sample, Table, colourful, note, text_samples, text_settings, text_table
 from minifc.text.dialects import FORMATS, dialect_of
-from minifc.text.tokenizer import Tokenizer, load_tokenizer
-from minifc.tuning.adapter import save_adapter
+from minifc.text.tokenizer import Tokenizer
+from minifc.tuning.adapter import load_adapter, lora_config, save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
-from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers
+from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers, lora_layers
 from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 
 
@@ -47,10 +47,15 @@ from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 class RunConfig:
     """What to train on what, and how to look at it."""
 
-    model: str = option(TINY, "folder or hub id of a Gemma model; name@revision for a revision other than main")
+    model: str = option(
+        TINY, "model folder, GGUF file, or hub id as name or name@revision; or a run or adapter to train further"
+    )
     data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
     to: str = option("", "run folder; by default a new one in runs/")
-    format: str = option("gemma", "format of the turns; own is the model's own chat template", FORMATS)
+    format: str = option(
+        "auto", "format of the turns; auto is an adapter's own, else gemma; own is the model's chat template",
+        ("auto", *FORMATS),
+    )  # fmt: skip
     tokens: tuple[str, ...] = option(
         ("auto",),
         "tags to register as tokens; auto takes those in the data, none leaves all as text",
@@ -112,6 +117,10 @@ def main(argv: Sequence[str]) -> None:
         require_option(not hasattr(args, name), name.replace("_", "-"), getattr(args, name, ""), reason)
     if hasattr(args, "epochs") and hasattr(args, "max_steps") and args.max_steps:
         raise OptionError(f"--epochs {args.epochs} and --max-steps {args.max_steps}: give only one of them")
+    given = [field.name for field in fields(LoraConfig) if hasattr(args, field.name)]
+    if given and locate(getattr(args, "model", TINY)).adapter:
+        reason = f"{args.model} is trained further, with the LoRA that it has; leave it out"
+        require_option(False, "rank" if given[0] == "r" else given[0], getattr(args, given[0]), reason)
     values = RECIPES[args.recipe or ("lean" if data else "tiny")]
     if hasattr(args, "epochs"):  # asked for, they are not overruled by a recipe's steps
         values = {name: value for name, value in values.items() if name != "max_steps"}
@@ -124,7 +133,7 @@ def main(argv: Sequence[str]) -> None:
 class Job:
     """What a run works with, read and checked; nothing is written yet."""
 
-    source: Source
+    source: Located
     model: Gemma
     tokenizer: Tokenizer  # without the new tokens
     new_tokens: list[str]
@@ -146,13 +155,13 @@ def train_run(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Path:
     open_folder(folder, job)
     questions = questions_for(run, job)
 
-    answers = {"before": ask_all("before", run, job, questions)}
+    answers = {"before": ask_all("before", job, questions)}
     watch = extend(run, lora, loop, job)
     first = teach(folder, loop, job, watch)
-    save_adapter(job.model, job.tokenizer, folder / "adapter", job.source.name, run.format)
+    save_adapter(job.model, job.tokenizer, folder / "adapter", job.source.base.name, job.source.format)
     if not run.data:
         merge_for_asking(job.model)
-    answers["after"] = ask_all("after", run, job, questions)
+    answers["after"] = ask_all("after", job, questions)
 
     took = f"{(time.perf_counter() - started) / 60:.1f} minutes" + (f" from step {first} on" if first else "")
     scores, shown = score_table(answers), samples(questions.questions, answers)
@@ -219,15 +228,19 @@ def plan(run: RunConfig, loop: LoopConfig, folder: Path) -> str:
 
 def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     """Read model and data, and check every option against them."""
-    source, device = find_model(run.model), pick_device(run.device)
+    source, device = locate(run.model, format=None if run.format == "auto" else run.format), pick_device(run.device)
+    run = replace(run, format=source.format)
     data = find_data(run.data) if run.data else None
     training, kept = split_data(data, run, loop.seed)
-    model, tokenizer = load_base(Located(source, None, run.format), run.dtype, device)
-    require_finite(model, source.path)
+    model, tokenizer = load_base(source, run.dtype, device)
+    require_finite(model, source.base.path)
+    if source.adapter:
+        load_adapter(model, tokenizer, source.adapter)
+        lora = lora_config(source.adapter)
     drafts = [draft(row, tokenizer, run.format, named_tokens(run.tokens)) for row in [*training, *kept]]
     dialect = dialect_of(run.format, tokenizer)
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens), dialect.tokens), dialect.ids)
-    taught = load_tokenizer(source.path)
+    taught = tokenizer.copy()
     taught.add_tokens(new, run.reuse_unused, dialect.ids)
     examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
     evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
@@ -235,12 +248,13 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
     if places := tokenizer.places(new, run.reuse_unused, dialect.ids):
         check_room(model, tokenizer, places)
-    find_layers(model, lora.targets, bool(new))
+    if not source.adapter:
+        find_layers(model, lora.targets, bool(places))
     measured = {example.source for example in evaluation}
     held_out = [conversation for conversation in kept if conversation.source in measured]
-    commits = {"model": source.commit, "data": data.commit if data else "", "examples": digest(examples)}
+    commits = {"model": source.base.commit, "data": data.commit if data else "", "examples": digest(examples)}
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
-    return Job(source, model, tokenizer, new, examples, evaluation, held_out, settings)
+    return Job(source, model, tokenizer, list(places), examples, evaluation, held_out, settings)
 
 
 def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
@@ -276,7 +290,7 @@ def facts(job: Job) -> str:
     """Size, dtype and device of the model."""
     first = next(job.model.parameters())
     numbers = sum(p.numel() for p in job.model.parameters())
-    return f"{job.source.name}: {numbers:,} parameters, {name_of(first.dtype)} on {first.device}"
+    return f"{job.source.base.name}: {numbers:,} parameters, {name_of(first.dtype)} on {first.device}"
 
 
 def dimmed(text: str) -> str:
@@ -310,24 +324,29 @@ def questions_for(run: RunConfig, job: Job) -> QuestionSet:
     return asked
 
 
-def ask_all(name: str, run: RunConfig, job: Job, questions: QuestionSet) -> Answers:
+def ask_all(name: str, job: Job, questions: QuestionSet) -> Answers:
     return ask(
         job.model,
         job.tokenizer,
         questions.questions,
-        run.format,
+        job.source.format,
         name=name,
         conversations=questions.conversations,
     )
 
 
 def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowWatch:
-    """Add the new tokens and LoRA, which are what is trained; what is returned watches the new tokens' rows."""
+    """Add the new tokens and LoRA, which are what is trained; what is returned watches the new tokens' rows.
+
+    An adapter that is trained further has both.
+    """
     model = job.model
     torch.manual_seed(loop.seed)
-    ids = dialect_of(run.format, job.tokenizer).ids
+    ids = dialect_of(job.source.format, job.tokenizer).ids
     add_tokens(model, job.tokenizer, job.new_tokens, run.init, run.reuse_unused, ids)  # first: LoRA freezes all else
-    layers = add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
+    if not job.source.adapter:
+        add_lora(model, lora.r, lora.alpha, lora.dropout, lora.targets, lora.rslora)
+    layers = list(lora_layers(model))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"new tokens: {' '.join(job.new_tokens) or 'none'}")
     note(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")

@@ -127,6 +127,36 @@ def test_held_out_conversations_are_kept_exactly(tmp_path: Path) -> None:
     assert [normal_messages(c.messages) for c in found] == [normal_messages(c.messages) for c in kept]
 
 
+def test_a_run_can_be_trained_further(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From its adapter, tokens and rows included, in its own format, on its own base model."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--data", str(rows), "--max-steps", "3", "--eval-share", "0.2", "--cases", "0"]
+    assert run(train.main, *options, "--format", "course", "--rank", "3", "--to", str(first)) == 0
+    capsys.readouterr()
+    assert run(train.main, "--model", str(first), *options, "--to", str(second), "--learning-rate", "1e-9") == 0
+    assert "new tokens: none" in capsys.readouterr().out
+    before, after = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (first, second))
+    assert before.keys() == after.keys()
+    assert any(name.endswith("trainable_tokens_delta") for name in after)
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    config = json.loads((second / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["base_model_name_or_path"]) == (3, "weights/tiny")
+    settings = json.loads((second / "config.json").read_text())
+    assert (settings["run"]["format"], settings["lora"]["r"]) == ("course", 3)
+    assert minifc.load(second).format == "course"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--rank", "4"), ("--alpha", "8"), ("--targets", "q_proj")])
+def test_an_adapter_that_is_trained_further_keeps_its_lora(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    argv = ["--model", "weights/tiny-caller", "--data", str(rows), "--to", str(tmp_path / "run"), option, value]
+    assert run(train.main, *argv) == 2
+    one_line_error(capsys, option, "is trained further, with the LoRA that it has")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("cases", ["0", "1"])
 def test_how_many_questions_are_asked(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cases: str

@@ -7,6 +7,7 @@ tokens: it encodes plain text, and this class puts ids in only where the caller 
 (`control_tokens=True`).
 """
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -231,6 +232,12 @@ class Tokenizer:
         self._names = {id_: name for name, id_ in self.control.items()}
         longest_first = sorted(self.control, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+
+    def copy(self) -> "Tokenizer":
+        """Another one with the same tokens, to which more can be added."""
+        other = copy.copy(self)
+        other.added = dict(self.added)
+        return other
 
     def encode(self, text: str, add_bos: bool = False, control_tokens: bool = False) -> list[int]:
         """Ids of `text`. Spellings of control tokens stay ordinary text unless `control_tokens`.

@@ -28,7 +28,18 @@ from minifc.hub import split_revision
 from minifc.text.dialects import FORMATS
 from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer, load_tokenizer, read_added_tokens
-from minifc.tuning.lora import EMBEDDING, HEAD, Lora, fold_lora, freeze, inject, lora_layers, matches, plain_vocabulary
+from minifc.tuning.lora import (
+    EMBEDDING,
+    HEAD,
+    Lora,
+    LoraConfig,
+    fold_lora,
+    freeze,
+    inject,
+    lora_layers,
+    matches,
+    plain_vocabulary,
+)
 from minifc.tuning.vocab import extend, extended, fold_vocabulary
 
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "minifc.json"
@@ -166,6 +177,14 @@ def adapter_format(folder: str | Path) -> Format | None:
     """The turn format that a saved adapter was trained on; None if that was not recorded."""
     format: Format | None = _read_record(Path(folder)).get("format")
     return format
+
+
+def lora_config(folder: Path) -> LoraConfig:
+    """What LoRA a saved adapter has. Raises CheckpointError."""
+    config = _read_config(adapter_file(folder, CONFIG))
+    targets = config["target_modules"]
+    names = (targets,) if isinstance(targets, str) else tuple(targets)
+    return LoraConfig(config["r"], float(config["lora_alpha"]), config["lora_dropout"], names, config["use_rslora"])
 
 
 @torch.no_grad()
