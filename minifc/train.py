@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from minifc.cli import Parser, add_options, from_args, new_folder, option, require, require_option, run_command
-from minifc.data import Conversation, Example, audit, draft, toy
+from minifc.data import Conversation, Draft, Example, audit, draft, toy
 from minifc.data.learning import fitting, named_tokens, read_readable, split, tokens_to_add
 from minifc.devices import name_of, pick_device
 from minifc.errors import DataError, OptionError
@@ -34,7 +34,7 @@ from minifc.gemma.checkpoint import require_finite
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, find_data
 from minifc.loading import Located, load_base, locate
-from minifc.terminal import Sample, Table, colourful, note, text_samples, text_settings, text_table
+from minifc.terminal import Sample, Table, colourful, note, progress, text_samples, text_settings, text_table
 from minifc.text.dialects import FORMATS, dialect_of
 from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.adapter import load_adapter, lora_config, save_adapter
@@ -101,6 +101,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 RESUMED_FREELY = ("to", "resume", "device", "cases", "test_seed", "eval_every", "save_every")  # may change in a run
 METRICS = "metrics.jsonl"  # a record per step and per evaluation
 WORLD_SIZE = 5000  # conversations generated for the embedded model
+SLOW_TO_READ = 5000  # rows, of which a core reads some hundreds a second
 HELD_OUT = 100  # of these, for the evaluation loss
 
 
@@ -237,7 +238,7 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     if source.adapter:
         load_adapter(model, tokenizer, source.adapter)
         lora = lora_config(source.adapter)
-    drafts = [draft(row, tokenizer, run.format, named_tokens(run.tokens)) for row in [*training, *kept]]
+    drafts = drafts_of([*training, *kept], tokenizer, run.format, run.tokens)
     dialect = dialect_of(run.format, tokenizer)
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens), dialect.tokens), dialect.ids)
     taught = tokenizer.copy()
@@ -255,6 +256,16 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     commits = {"model": source.base.commit, "data": data.commit if data else "", "examples": digest(examples)}
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
     return Job(source, model, tokenizer, list(places), examples, evaluation, held_out, settings)
+
+
+def drafts_of(rows: Sequence[Conversation], tokenizer: Tokenizer, format: str, tokens: Sequence[str]) -> list[Draft]:
+    """Every row as its chat template writes it; with progress where that takes a while."""
+    drafts: list[Draft] = []
+    with progress(len(rows), "reading", "row", show=len(rows) > SLOW_TO_READ) as bar:
+        for row in rows:
+            drafts.append(draft(row, tokenizer, format, named_tokens(tokens)))
+            bar.update()
+    return drafts
 
 
 def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:

@@ -107,8 +107,8 @@ def pieces(
         normal = with_arranged_calls(normal, schemas, dialect)
     block = _unused_block(normal, schemas)
     # Tokens that data brought in may be spelled like a word of the template, which does not mean them.
-    known = tokenizer.control if format == "own" else tokenizer.control.keys() - tokenizer.added.keys()
-    template = _compiled(chat_template(format, tokenizer), tuple(sorted({BOS, EOS, *dialect.tokens, *known})), block)
+    known = tokenizer.names if format == "own" else tokenizer.own_names
+    template = _compiled(chat_template(format, tokenizer), known, dialect.tokens, block, trusted=format != "own")
     marks = template.marks
     if verbatim:
         counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags)))
@@ -210,18 +210,21 @@ class _Template:
 
 
 @lru_cache(64)
-def _compiled(source: str, control: tuple[str, ...], block: range) -> _Template:
-    """control: names of control tokens. Those that the template spells, and <bos> and <eos>, get a character."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
+def _compiled(source: str, known: frozenset[str], more: tuple[str, ...], block: range, trusted: bool) -> _Template:
+    """known, more: names of control tokens. Those that the template spells, and <bos> and <eos>, get a character.
+
+    trusted: the template is minifc's own, so it need not be watched at each step, which takes half of the time.
+    """
+    environment_of = jinja2.Environment if trusted else ImmutableSandboxedEnvironment
+    environment = environment_of(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals |= {
         "raise_exception": _refuse,
         "strftime_now": lambda format: datetime.now().strftime(format),
         "private_block": block,
     }
-    marks = _marks([name for name in control if name in (BOS, EOS) or name in source], block[_FIRST:])
+    names = sorted({BOS, EOS, *more, *known})
+    marks = _marks([name for name in names if name in (BOS, EOS) or name in source], block[_FIRST:])
     try:
         template = environment.from_string(_with_spellings_marked(source, tuple(marks), marks))
     except jinja2.TemplateError as error:

@@ -230,6 +230,8 @@ class Tokenizer:
 
     def _index(self) -> None:
         self._names = {id_: name for name, id_ in self.control.items()}
+        self.names = frozenset(self.control)
+        self.own_names = self.names.difference(self.added)  # the model's, without what add_tokens brought in
         longest_first = sorted(self.control, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
