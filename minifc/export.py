@@ -22,9 +22,9 @@ from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
-from minifc.text.dialects import FORMATS, exported_template
+from minifc.text.dialects import FORMATS, Dialect, dialect_of, exported_template
 from minifc.text.template import Format
-from minifc.text.tokenizer import Tokenizer, load_tokenizer
+from minifc.text.tokenizer import SETTINGS, Tokenizer, load_tokenizer
 from minifc.tuning.adapter import RECORD, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
@@ -83,7 +83,8 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
     with whole_folder(to) as temporary:
         write_model(model, tokenizer, temporary, format)
-        (temporary / "README.md").write_text(model_card(to.resolve().name, base), encoding="utf-8")
+        card = model_card(to.resolve().name, base, dialect_of(format, tokenizer))
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Tensor:
@@ -118,11 +119,27 @@ def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Te
 def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format) -> None:
     """Weights, configuration, the tokenizer with the template, and the format of the turns for `minifc.load`."""
     save_model(model, tokenizer, folder)
-    path = folder / "tokenizer_config.json"
+    dialect = dialect_of(format, tokenizer)
+    path = folder / SETTINGS
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["chat_template"] = exported_template(format, tokenizer)
+    settings["response_template"] = dialect.response_template
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if dialect.shown:
+        show_tokens(folder, dialect.shown)
     (folder / RECORD).write_text(json.dumps({"format": format}, indent=2) + "\n", encoding="utf-8")
+
+
+def show_tokens(folder: Path, names: Sequence[str]) -> None:
+    """Let `decode(..., skip_special_tokens=True)` keep these control tokens: in transformers' files, flag them so."""
+    for name in ("tokenizer.json", SETTINGS):
+        path = folder / name
+        data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for token in [*data.get("added_tokens", ()), *data.get("added_tokens_decoder", {}).values()]:
+            if token["content"] in names:
+                token["special"] = False
+        if data:
+            path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _change(before: Tensor, after: Tensor) -> str:
@@ -132,7 +149,7 @@ def _change(before: Tensor, after: Tensor) -> str:
     return f"logits change by at most {moved:.1e} of the largest; another token is likeliest at {other:.0%} of places"
 
 
-def model_card(name: str, base: Source) -> str:
+def model_card(name: str, base: Source, dialect: Dialect) -> str:
     """The README.md of an exported model. It names a base model of the hub, and no folder of this machine."""
     repo, revision = split_revision(base.name) if base.commit else ("", "")
     licence = _licence(base, repo)
@@ -150,7 +167,7 @@ def model_card(name: str, base: Source) -> str:
 {start}, fine-tuned for function calling with minifc: LoRA and new tokens, merged into the weights.
 
 The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
-`<tool_call>`, a line of JSON with `name` and `arguments`, `</tool_call>`. The template refuses content that
+`{dialect.begin}`, {dialect.example}, `{dialect.end}`. The template refuses content that
 spells a control token.
 
 Licence: {terms.get(licence, f"{licence}, that of the base model")}.

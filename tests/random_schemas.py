@@ -15,6 +15,9 @@ from typing import Any
 import jsonschema
 from jsonschema import Draft202012Validator, TypeChecker, validators
 
+from minifc.errors import CallError
+from minifc.text.dialects import functiongemma
+
 Sample = Callable[[], Any]
 
 NAMES = [
@@ -299,10 +302,40 @@ class Judge:
             return all(self._ordered(item, schema.get("items", True)) for item in value)
         if isinstance(value, dict):
             listed = schema.get("properties", {})
-            right = [*(name for name in listed if name in value), *(name for name in value if name not in listed)]
             others = schema.get("additionalProperties", True)
-            return list(value) == right and all(self._ordered(v, listed.get(k, others)) for k, v in value.items())
+            in_order = self._in_order(list(value), list(listed))
+            return in_order and all(self._ordered(v, listed.get(k, others)) for k, v in value.items())
         return True
+
+    def _in_order(self, keys: list[str], listed: list[str]) -> bool:
+        return keys == [*(name for name in listed if name in keys), *(name for name in keys if name not in listed)]
+
+
+class FunctionGemmaJudge(Judge):
+    """The same for functiongemma's form, in which listed properties come in alphabetical order, others anywhere."""
+
+    def __call__(self, text: str) -> bool:
+        try:
+            call = functiongemma.read_call(text)
+        except CallError:
+            return False
+        if text != f"call:{self.name}{in_given_order(call.arguments)}":
+            return False
+        return self.validator.is_valid(call.arguments) and self._ordered(call.arguments, self.schema)
+
+    def _in_order(self, keys: list[str], listed: list[str]) -> bool:
+        return [key for key in keys if key in listed] == [
+            name for name in sorted(listed, key=str.lower) if name in keys
+        ]
+
+
+def in_given_order(value: Any) -> str:
+    """functiongemma's form of a value, with the keys of objects in their own order."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{in_given_order(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(in_given_order, value)) + "]"
+    return functiongemma.write_value(value)
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

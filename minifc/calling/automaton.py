@@ -308,18 +308,15 @@ class Automaton:
 
     def _properties(self, item: Members) -> bytes:
         left = self.listed[item.object][item.index :]
-        written = [self._before_value(name) + self.short[kind] for name, kind in left if name in item.object.required]
+        written = [
+            _before_value(self.syntax, name) + self.short[kind] for name, kind in left if name in item.object.required
+        ]
         return self.syntax.comma.join([b""] * bool(item.begun and written) + written)
 
     def _in_order(self, schema: Object) -> list[tuple[str, Schema]]:
         """The listed properties in the order in which they are written."""
         listed = list(schema.properties.items())
         return sorted(listed, key=lambda item: item[0].lower()) if self.syntax.sorted_keys else listed
-
-    def _before_value(self, name: str) -> bytes:
-        """A listed property's key with all that stands around it."""
-        characters = self.syntax.name
-        return characters.opening + _key(self.syntax, name) + characters.closing + self.syntax.colon
 
     def _constant(self, value: Any) -> bytes:
         return to_bytes(self.syntax.value(value))
@@ -386,7 +383,7 @@ class Automaton:
         for index, (name, schema) in list(enumerate(self.listed[kind]))[item.index :]:
             if item.depth + self.nesting[schema] <= MAX_DEPTH:
                 following = (replace(item, index=index + 1, begun=True), rest)
-                yield (comma + self._before_value(name), (Value(schema, item.depth), following))
+                yield (comma + _before_value(self.syntax, name), (Value(schema, item.depth), following))
             if name in kind.required:
                 return
         yield (b"}", rest)
@@ -405,6 +402,12 @@ class Automaton:
 def _written(text: bytes, rest: Stack) -> Stack:
     """A stack with a text on top, if there is one."""
     return (text, rest) if text else rest
+
+
+@lru_cache(1024)
+def _before_value(syntax: Syntax, name: str) -> bytes:
+    """A key with all that stands around it."""
+    return syntax.name.opening + _key(syntax, name) + syntax.name.closing + syntax.colon
 
 
 @lru_cache(1024)

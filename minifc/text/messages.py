@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minifc.errors import CallError, TemplateError
-from minifc.text.calls import Call, as_listed, read_call, write_json
-from minifc.text.dialects import Dialect
+from minifc.text.calls import Call, read_call, write_json
 
 Message = Mapping[str, Any]
 
@@ -61,31 +60,6 @@ def _normal(message: Message, where: str) -> dict[str, Any]:
 def _openai(call: Call, given: Mapping[str, Any]) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return ({"id": given["id"]} if given.get("id") is not None else {}) | {"type": "function", "function": function}
-
-
-def with_arranged_calls(
-    messages: Sequence[dict[str, Any]], tools: Sequence[Mapping[str, Any]], dialect: Dialect
-) -> list[dict[str, Any]]:
-    """Messages in OpenAI's form with the calls' arguments in the order of the tools' schemas, and 1 for 1.0 where these
-    want an integer.
-
-    Raises TemplateError naming the message for a call that the dialect cannot write.
-    """
-    schemas = {tool["name"]: tool for tool in tools}
-    arranged = []
-    for number, message in enumerate(messages):
-        calls = []
-        for call in message.get("tool_calls", ()):
-            name, arguments = call["function"]["name"], call["function"]["arguments"]
-            schema = schemas.get(name, {})
-            try:
-                dialect.write(Call(name, arguments), schema)
-            except CallError as error:
-                raise TemplateError(f"message {number} ({message['role']}): {error}") from None
-            function = {"name": name, "arguments": as_listed(arguments, schema.get("parameters"))}
-            calls.append(call | {"function": function})
-        arranged.append(message | ({"tool_calls": calls} if calls else {}))
-    return arranged
 
 
 def is_assistant(message: Message) -> bool:

@@ -31,7 +31,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from minifc.errors import TemplateError
 from minifc.text.calls import TAGS, THINK, tool_schema
 from minifc.text.dialects import chat_template, dialect_of
-from minifc.text.messages import Message, normal_messages, with_arranged_calls
+from minifc.text.messages import Message, normal_messages
 from minifc.text.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 Format = str  # one of dialects.FORMATS
@@ -103,8 +103,6 @@ def pieces(
     schemas = [tool_schema(tool) for tool in tools or []]
     normal = [_with_both_names_of_thoughts(message) for message in normal_messages(messages)]
     dialect = dialect_of(format, tokenizer)
-    if format == "functiongemma":
-        normal = with_arranged_calls(normal, schemas, dialect)
     block = _unused_block(normal, schemas)
     # Tokens that data brought in may be spelled like a word of the template, which does not mean them.
     known = tokenizer.names if format == "own" else tokenizer.own_names

@@ -32,6 +32,7 @@ _CONTROL = re.compile(
 IMAGE = "<image_soft_token>"  # stands for an image: the tables of Gemma 3 without images have no row for it
 SETTINGS = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
+CHAT_TEMPLATE = "chat_template.jinja"  # where transformers keeps it, if not in the settings
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 # What transformers wants to know about the file; saved with it, so that AutoTokenizer reads the folder.
@@ -362,9 +363,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             if not isinstance(settings, dict | None):
                 raise TokenizerError(f"{folder / SETTINGS}: holds a JSON {type(settings).__name__}, not an object")
             try:
-                return Tokenizer(backend(path), added, settings)
+                tokenizer = Tokenizer(backend(path), added, settings)
             except TokenizerError as error:
                 raise TokenizerError(f"{folder / ADDED_TOKENS if added else path}: {error}") from None
+            if (template := folder / CHAT_TEMPLATE).is_file():
+                tokenizer.settings = tokenizer.settings | {"chat_template": template.read_text(encoding="utf-8")}
+            return tokenizer
     raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from minifc.text.calls import END_THINK, THINK, Call
+from minifc.text.tokenizer import END_OF_TURN, EOS, START_OF_TURN
 
 DELIMITER = "\udcff"
 Part = Literal["text", "thought", "call"]
@@ -58,10 +59,13 @@ class Dialect:
     read: Callable[[str], Call]  # Raises CallError that says what is wrong
     syntax: Syntax  # of that text, for the grammar
     example: str  # of that text, for people
+    parser: Mapping[str, Any]  # of a call, in transformers' response_template
     delimiter: str | None = None  # the token on either side of a string
     stops: tuple[str, ...] = ()  # tokens that end a model's turn, beside <eos> and <end_of_turn>
+    resumes: tuple[str, ...] = ()  # tokens behind which a model's turn goes on
     calls_end_turn: bool = False  # whether nothing follows a call but another one
     ids: Mapping[str, int] = field(default_factory=dict)  # where its tokens are in the vocabulary of its own model
+    shown: tuple[str, ...] = ()  # tokens that are not flagged as special there: decoding without those keeps them
 
     @property
     def call_tokens(self) -> tuple[str, ...]:
@@ -72,6 +76,19 @@ class Dialect:
     def marks(self) -> tuple[str, ...]:
         """The tokens that mean something in a model's turn."""
         return (*self.call_tokens, THINK, END_THINK)
+
+    @property
+    def response_template(self) -> dict[str, Any]:
+        """How transformers' `parse_response` takes a model's turn apart."""
+        return {
+            "start_anchor": [f"{START_OF_TURN}model\n", *self.resumes],
+            "defaults": {"role": "assistant"},
+            "fields": {
+                "thinking": {"open": THINK, "close": END_THINK},
+                "tool_calls": {"close": self.end, "content": "json", "repeats": True, **self.parser},
+                "content": {"close": [END_OF_TURN, EOS, *self.stops], "repeats": True, "join": ""},
+            },
+        }
 
     def part_after(self, part: Part, token: str) -> Part:
         """The part of a turn that a token leads to from another; the same one where it has no business there."""

@@ -174,8 +174,15 @@ FUNCTIONGEMMA = Dialect(
         depth=0,
     ),
     example="`call:name{key:<escape>text<escape>,other:3}`",
+    parser={
+        "open_pattern": CALL + r"call:(?P<name>[^{]+)(?=\{)",
+        "content_args": {"unquoted_keys": True, "string_delims": [[ESCAPE, ESCAPE]]},
+        "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+    },
     delimiter=ESCAPE,
     stops=(RESPONSE,),
+    resumes=(END_RESPONSE,),
     calls_end_turn=True,
     ids={token: 46 + number for number, token in enumerate(TOKENS)},
+    shown=tuple(token for token in TOKENS if token != RESPONSE),
 )

@@ -39,4 +39,11 @@ JSON_CALLS = Dialect(
         depth=1,
     ),
     example="a line of JSON with `name` and `arguments`",
+    parser={
+        "open": TOOL_CALL,
+        "transform": {
+            "type": "function",
+            "function": {"name": "{content.name}", "arguments": "{content.arguments}"},
+        },
+    },
 )
