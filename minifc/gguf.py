@@ -354,9 +354,7 @@ def _info(reader: _Reader, name: str, alignment: int) -> TensorInfo:
         known = ", ".join(known.name for known in TYPES.values())
         raise reader.error(f"{name!r} is of type {_OTHERS.get(kind, kind)}", f"minifc reads {known}")
     if 0 in shape or shape[-1] % type_.numbers:
-        raise reader.error(
-            f"{name!r} has shape {list(shape)}, whose rows are not whole blocks of {type_.numbers}"
-        )
+        raise reader.error(f"{name!r} has shape {list(shape)}, whose rows are not whole blocks of {type_.numbers}")
     if offset % alignment:
         raise reader.error(f"{name!r} begins at byte {offset:,} of the data, which is no multiple of {alignment}")
     return TensorInfo(type_, shape, offset, math.prod(shape) // type_.numbers * type_.bytes)

@@ -1,11 +1,14 @@
 """GGUF files for tests, written by llama.cpp's own package."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import sentencepiece
 import torch
 from torch import Tensor
 
@@ -17,7 +20,7 @@ Stored = tuple[np.ndarray, gguf.GGMLQuantizationType]
 
 
 def stored(numbers: Tensor, type_name: str) -> Stored:
-    """A tensor's numbers as they stand in a file. What the package cannot quantise to is random, of about their size."""
+    """A tensor as it stands in a file. Where the package cannot quantise to that type, it is random numbers."""
     kind = gguf.GGMLQuantizationType[type_name]
     if not type_name.endswith("_K"):
         return gguf.quants.quantize(numbers.float().numpy(), kind), kind
@@ -59,3 +62,35 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, St
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def tokenizer_metadata(model_file: Path, added: Mapping[int, tuple[str, bool]]) -> dict[str, Any]:
+    """What llama.cpp's converter makes of a tokenizer.model, and of the added tokens beside it: spelling, and whether
+    they are flagged as special."""
+    processor = sentencepiece.SentencePieceProcessor(os.fspath(model_file))
+    tokens, scores, kinds = [], [], []
+    for id_ in range(processor.get_piece_size()):
+        tokens.append(processor.id_to_piece(id_))
+        scores.append(processor.get_score(id_))
+        kind = (
+            3 if processor.is_control(id_) else 2 if processor.is_unknown(id_) else 6 if processor.is_byte(id_) else 1
+        )
+        kinds.append(kind)
+    for id_, (token, special) in added.items():
+        if special or token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]") or re.fullmatch(r"<unused.*>", token):
+            kinds[id_] = 3
+        else:
+            token, kinds[id_] = token.replace("▁", " "), 4
+        tokens[id_], scores[id_] = token, -1000.0
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.unknown_token_id": 3,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.add_space_prefix": False,
+    }

@@ -9,15 +9,17 @@ tokens: it encodes plain text, and this class puts ids in only where the caller 
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import sentencepiece
 import tokenizers
 
 from minifc.errors import TokenizerError
 from minifc.files import read_json
+from minifc.gguf import is_gguf, read_gguf
+from minifc.text.pieces import CONTROL, NORMAL, USER_DEFINED, gguf_pieces, model_proto, with_control_pieces
 
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
 START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
@@ -31,6 +33,12 @@ SETTINGS = "tokenizer_config.json"
 ADDED_TOKENS = "added_tokens.json"  # Hugging Face's name for the file
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+# What transformers wants to know about the file; saved with it, so that AutoTokenizer reads the folder.
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK,
+    "clean_up_tokenization_spaces": False,
+}  # fmt: skip
 _UNUSED = re.compile(r"<unused\d+>")
 _TAG = re.compile(r"</?\w+>")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -116,22 +124,49 @@ class _JsonBackend:
 
 
 class _SentencePieceBackend:
-    """tokenizer.model, through SentencePiece."""
+    """tokenizer.model, or the pieces in a GGUF file, through SentencePiece.
 
-    def __init__(self, path: Path) -> None:
-        self.proto = path.read_bytes()
+    SentencePiece has no switch against control tokens in text. But it never matches those pieces that the model file
+    itself marks as control; so these are marked.
+    """
+
+    def __init__(self, proto: bytes, control: dict[str, int], marked: bytes) -> None:
+        self.proto, self.control = proto, control
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=marked)
+        self.size = self.processor.get_piece_size()
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        proto = path.read_bytes()
         try:
-            whole = sentencepiece.SentencePieceProcessor(model_proto=self.proto)
+            whole = sentencepiece.SentencePieceProcessor(model_proto=proto)
             control = {
                 piece: id_
                 for id_ in range(whole.get_piece_size())
                 if _CONTROL.fullmatch(piece := whole.id_to_piece(id_)) or whole.is_control(id_)
             }
-            self.processor = sentencepiece.SentencePieceProcessor(model_proto=_unreachable(self.proto, control))
+            return cls(proto, control, with_control_pieces(proto, control))
         except (RuntimeError, ValueError, IndexError) as error:
             raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
-        self.control = control
-        self.size = self.processor.get_piece_size()
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
+        pieces = gguf_pieces(metadata)
+        text_ends = max((id_ for id_, (_, _, kind) in enumerate(pieces) if kind == NORMAL), default=0)
+        control = {
+            piece: id_
+            for id_, (piece, _, kind) in enumerate(pieces)
+            # A tag behind the last piece of text was appended, as in tokenizer.json.
+            if kind == CONTROL or _CONTROL.fullmatch(piece) or (id_ > text_ends and _TAG.fullmatch(piece))
+        }
+        proto = model_proto(
+            (piece, score, CONTROL if kind == USER_DEFINED and piece in control else kind)
+            for piece, score, kind in pieces
+        )
+        try:
+            return cls(proto, control, proto)
+        except RuntimeError as error:
+            raise TokenizerError(f"its pieces make no SentencePiece model ({error})") from None
 
     def has(self, piece: str) -> bool:
         return self.processor.id_to_piece(self.processor.piece_to_id(piece)) == piece
@@ -173,58 +208,6 @@ def _bytes_of(piece: str, may_be_byte: bool) -> bytes:
     return piece.replace("\u2581", " ").encode()
 
 
-def _unreachable(proto: bytes, control: Iterable[str]) -> bytes:
-    """The model file with the named pieces typed CONTROL, which SentencePiece never matches in text.
-
-    SentencePiece has no switch for this, and its protocol-buffer classes need another package;
-    so the few bytes are changed in place. Layout: sentencepiece_model.proto, `pieces` is field 1
-    of ModelProto; in a piece, `piece` is field 1 and `type` field 3.
-    """
-    names = {name.encode() for name in control}
-    out, at = bytearray(proto), 0
-    while at < len(proto):
-        field, start, end = _field(proto, at)
-        if field == 1:
-            inner, name, type_at = start, b"", None
-            while inner < end:
-                number, value_start, value_end = _field(proto, inner)
-                if number == 1:
-                    name = proto[value_start:value_end]
-                elif number == 3:
-                    type_at = value_start
-                inner = value_end
-            if name in names and type_at is not None and out[type_at] == 4:  # USER_DEFINED
-                out[type_at] = 3  # CONTROL
-        at = end
-    return bytes(out)
-
-
-def _field(data: bytes, at: int) -> tuple[int, int, int]:
-    """One protocol-buffer field at `at`: its number, and where its value starts and ends."""
-    key, at = _varint(data, at)
-    match key & 7:
-        case 0:
-            return key >> 3, at, _varint(data, at)[1]
-        case 1:
-            return key >> 3, at, at + 8
-        case 2:
-            length, at = _varint(data, at)
-            return key >> 3, at, at + length
-        case 5:
-            return key >> 3, at, at + 4
-    raise ValueError(f"wire type {key & 7} at byte {at}")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
 class Tokenizer:
     """Both kinds of file behind one interface, with the same ids."""
 
@@ -232,12 +215,7 @@ class Tokenizer:
         self, backend: _Backend, added: dict[str, int] | None = None, settings: dict[str, Any] | None = None
     ) -> None:
         self._backend = backend
-        # What transformers wants to know about the file; saved with it, so that AutoTokenizer reads the folder.
-        self.settings = settings or {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK,
-            "clean_up_tokenization_spaces": False,
-        }  # fmt: skip
+        self.settings = settings or DEFAULT_SETTINGS
         self.control = dict(backend.control)  # spelling -> id
         self.size = backend.size
         self.added: dict[str, int] = {}  # what add_tokens brought in
@@ -345,9 +323,14 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Read tokenizer.json, or else tokenizer.model, from a folder. Raises TokenizerError."""
+    """Read tokenizer.json, or else tokenizer.model, from a folder; or the tokenizer in a GGUF file.
+
+    Raises TokenizerError, and CheckpointError for a GGUF file that is damaged.
+    """
     folder = Path(folder)
-    for name, backend in (("tokenizer.json", _JsonBackend), ("tokenizer.model", _SentencePieceBackend)):
+    if is_gguf(folder):
+        return _load_from_gguf(folder)
+    for name, backend in (("tokenizer.json", _JsonBackend), ("tokenizer.model", _SentencePieceBackend.from_file)):
         if (path := folder / name).is_file():
             added = read_added_tokens(folder)
             settings = read_json(folder / SETTINGS, TokenizerError) if (folder / SETTINGS).is_file() else None
@@ -358,6 +341,17 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             except TokenizerError as error:
                 raise TokenizerError(f"{folder / ADDED_TOKENS if added else path}: {error}") from None
     raise TokenizerError(f"{folder}: no tokenizer.json and no tokenizer.model")
+
+
+def _load_from_gguf(path: Path) -> Tokenizer:
+    metadata = read_gguf(path).metadata
+    settings = DEFAULT_SETTINGS | {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}  # reads tokenizer.model
+    if template := metadata.get("tokenizer.chat_template"):
+        settings["chat_template"] = template
+    try:
+        return Tokenizer(_SentencePieceBackend.from_gguf(metadata), settings=settings)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from None
 
 
 def _table_rows(folder: Path) -> int | None:

@@ -1,0 +1,136 @@
+"""The pieces of a SentencePiece model: out of a GGUF file's metadata, and into the file tokenizer.model.
+
+tokenizer.model is a protocol buffer, sentencepiece_model.proto. SentencePiece has no function that makes one out of
+pieces, and the classes for it need another package; so the few fields that matter are written and read by hand.
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from minifc.errors import TokenizerError
+
+# What a piece is for. SentencePiece's numbers, which are GGUF's too. Text is never split into control pieces.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+Piece = tuple[str, float, int]  # spelling, score, what it is for
+T = TypeVar("T")
+_SPACE = "\u2581"
+_VARINT, _BYTES, _FLOAT = 0, 2, 5  # protocol buffers' ways to write a value
+_BPE = 2
+
+
+def gguf_pieces(metadata: Mapping[str, Any]) -> list[Piece]:
+    """The pieces in a GGUF file's metadata, one for each id. Raises TokenizerError."""
+    if (model := metadata.get("tokenizer.ggml.model")) != "llama":
+        raise TokenizerError(f"its tokenizer is of the kind {model!r}; minifc reads 'llama', which is SentencePiece's")
+    spellings, scores = _array(metadata, "tokens", str), _array(metadata, "scores", float)
+    kinds = _array(metadata, "token_type", int)
+    if not len(spellings) == len(scores) == len(kinds):
+        raise TokenizerError(f"{len(spellings)} tokens, but {len(scores)} scores and {len(kinds)} token types")
+    if not all(map(math.isfinite, scores)):
+        raise TokenizerError("a token's score is not finite")
+    if not set(kinds) <= set(range(NORMAL, BYTE + 1)):
+        raise TokenizerError(f"token types from {min(kinds)} to {max(kinds)}; there are {NORMAL} to {BYTE}")
+    unk = metadata.get("tokenizer.ggml.unknown_token_id", 3)
+    return [
+        # llama.cpp's converter spells spaces in user-defined pieces as themselves, and makes <unk> a control piece.
+        (piece.replace(" ", _SPACE) if kind == USER_DEFINED else piece, score, UNKNOWN if id_ == unk else kind)
+        for id_, (piece, score, kind) in enumerate(zip(spellings, scores, kinds, strict=True))
+    ]
+
+
+def _array(metadata: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
+    values = metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise TokenizerError(f"tokenizer.ggml.{name} is missing, or no array of {kind.__name__}")
+    return values
+
+
+def model_proto(pieces: Iterable[Piece]) -> bytes:
+    """tokenizer.model: byte-pair encoding that takes text as it is, as Gemma's does."""
+    # Of a piece, field 1 is its spelling, field 2 its score, a float, and field 3 what it is for.
+    written = [
+        _bytes(1, _bytes(1, piece.encode()) + struct.pack("<BfBB", 2 << 3 | _FLOAT, score, 3 << 3 | _VARINT, kind))
+        for piece, score, kind in pieces
+    ]
+    trainer = [
+        _number(3, _BPE),
+        _number(4, len(written)),
+        _number(35, True),  # byte_fallback: characters without a piece become bytes
+        *(_number(40 + place, id_) for place, id_ in enumerate((3, 2, 1, 0))),  # of <unk>, <bos>, <eos>, <pad>
+        *(_bytes(45 + place, name) for place, name in enumerate((b"<unk>", b"<bos>", b"<eos>", b"<pad>"))),
+    ]
+    normalizer = [
+        _bytes(1, b"identity"),
+        _number(3, False),  # add_dummy_prefix
+        _number(4, False),  # remove_extra_whitespaces
+        _number(5, True),  # escape_whitespaces: as U+2581
+    ]
+    return b"".join([*written, _bytes(2, b"".join(trainer)), _bytes(3, b"".join(normalizer))])
+
+
+def with_control_pieces(proto: bytes, control: Iterable[str]) -> bytes:
+    """tokenizer.model with the named pieces as control pieces, where they are user-defined ones."""
+    names = {name.encode() for name in control}
+    out, at = bytearray(proto), 0
+    while at < len(proto):
+        field, start, end = _read(proto, at)
+        if field == 1:
+            inner, name, type_at = start, b"", None
+            while inner < end:
+                number, value_start, value_end = _read(proto, inner)
+                if number == 1:
+                    name = proto[value_start:value_end]
+                elif number == 3:
+                    type_at = value_start
+                inner = value_end
+            if name in names and type_at is not None and out[type_at] == USER_DEFINED:
+                out[type_at] = CONTROL
+        at = end
+    return bytes(out)
+
+
+def _number(field: int, value: int) -> bytes:
+    """A field of a protocol buffer that is a whole number."""
+    return _varint(field << 3 | _VARINT) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    """A field that is a string, or a message of fields of its own."""
+    return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
+
+
+@cache  # the same few lengths a quarter of a million times
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the eighth bit says that more follow."""
+    if value < 0x80:
+        return bytes((value,))
+    return bytes((value & 0x7F | 0x80,)) + _varint(value >> 7)
+
+
+def _read(data: bytes, at: int) -> tuple[int, int, int]:
+    """One field of a protocol buffer at `at`: its number, and where its value starts and ends."""
+    key, at = _decode_varint(data, at)
+    match key & 7:
+        case 0:
+            return key >> 3, at, _decode_varint(data, at)[1]
+        case 1:
+            return key >> 3, at, at + 8
+        case 2:
+            length, at = _decode_varint(data, at)
+            return key >> 3, at, at + length
+        case 5:
+            return key >> 3, at, at + 4
+    raise ValueError(f"wire type {key & 7} at byte {at}")
+
+
+def _decode_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
