@@ -25,7 +25,6 @@ from torch import Tensor
 
 from minifc.errors import CheckpointError
 
-SUFFIX = ".gguf"
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)  # version 3 differs only in that it may be big-endian
 _ALIGNMENT = 32  # unless the metadata say another one
 _MOST_DIMENSIONS = 4
@@ -36,8 +35,8 @@ _WHOLE = "download it again"
 
 
 def is_gguf(path: str | Path) -> bool:
-    """Whether a path is that of a GGUF file, by its name."""
-    return str(path).endswith(SUFFIX)
+    """Whether a path is that of a GGUF file, by its name, whether or not it is there. A folder is none."""
+    return Path(path).suffix == ".gguf" and not Path(path).is_dir()
 
 
 # --- blocks of numbers ---------------------------------------------------------------------------------------------
@@ -187,6 +186,11 @@ class Gguf:
     data: mmap.mmap
     metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
+
+    def stored_dtype(self) -> torch.dtype | None:
+        """The dtype of the matrices; None if they are quantised, or of several."""
+        kinds = {info.type for info in self.tensors.values() if len(info.shape) > 1}
+        return kinds.pop().dtype if len(kinds) == 1 and not any(kind.dequantize for kind in kinds) else None
 
     def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """A tensor's numbers. By default as stored, and then mapped, not copied; in fp32 if they are quantised."""
