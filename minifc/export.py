@@ -49,7 +49,9 @@ def main(argv: Sequence[str]) -> None:
     located = locate(args.run, args.model, args.format)
     if located.adapter is None:
         raise CheckpointError(f"{args.run}: no adapter to merge; name a run folder or an adapter")
-    dtype = stored_dtype(located.base.path) if args.dtype == "auto" else getattr(torch, args.dtype)
+    # What quantised weights were made from is in bfloat16, as a rule.
+    stored = stored_dtype(located.base.path) or torch.bfloat16
+    dtype = stored if args.dtype == "auto" else getattr(torch, args.dtype)
     export(located.base, located.adapter, args.to, dtype, located.format)
     print(f"{args.to}: written, with turns in the format {located.format}; minifc.load and transformers read it")
     if args.push:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from minifc.errors import CheckpointError, DataError, HubError
+from minifc.gguf import is_gguf
 from minifc.hub_answers import COMMIT, Kind, checked_answers, errors_in_a_line, page
 
 TINY, TINY_ADAPTER = "weights/tiny", "weights/tiny-caller"
@@ -48,13 +49,17 @@ class Source:
 
 
 def find_model(name: str) -> Source:
-    """A folder, the embedded model of the clone that this package runs from, or a repository of the hub.
+    """A folder, a GGUF file, the embedded model of the clone that this package runs from, or a repository of the hub.
 
     Raises CheckpointError if there is none, and HubError where the hub does not give it.
     """
     for folder in (Path(name), _CLONE / name):
         if folder.is_dir():
             return Source(name, folder)
+    if is_gguf(name):
+        if Path(name).is_file():
+            return Source(name, Path(name))
+        raise CheckpointError(f"{name}: no such file")
     if name in (TINY, TINY_ADAPTER):
         raise CheckpointError(
             f"{name}: not found; it comes with the repository: run inside a clone of it, or give --model FOLDER"
@@ -74,9 +79,9 @@ def find_data(name: str) -> Source:
 
 
 def split_revision(name: str) -> tuple[str, str]:
-    """A name, and the revision that a hub id asks for, "" if none; a folder's name is not split."""
+    """A name, and the revision that a hub id asks for, "" if none; that of a folder or file is not split."""
     match = _ID.fullmatch(name)
-    if match is None or Path(name).is_dir():
+    if match is None or Path(name).exists():
         return name, ""
     return match["repo"], match["revision"] or ""
 

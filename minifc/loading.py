@@ -1,7 +1,7 @@
 """One way in: whatever names a model, to a model that answers.
 
-A source is a model folder, a run folder, an adapter folder, or a repository of the hub that holds a model or an
-adapter. An adapter brings its base model and its format of turns with it.
+A source is a model folder, a GGUF file, a run folder, an adapter folder, or a repository of the hub that holds a
+model or an adapter. An adapter brings its base model and its format of turns with it.
 """
 
 import argparse
@@ -56,9 +56,10 @@ def load(
 ) -> Loaded:
     """Load a model with everything that belongs to it, in evaluation mode.
 
-    source: a model folder, run folder, adapter folder, or hub id (`owner/name`, `owner/name@revision`).
+    source: a model folder, GGUF file, run folder, adapter folder, or hub id (`owner/name`, `owner/name@revision`).
     base: the base model of an adapter, if it is not where the adapter says. format: the turns to use instead of
-        the recorded ones. dtype: of the weights, by default as stored. device: by default the best there is.
+        the recorded ones. dtype: of the weights; by default as stored, and for quantised ones bfloat16 where the
+        device is fast at it, else float32. device: by default the best there is.
     Raises CheckpointError, ConfigError, TokenizerError or HubError for what is missing, damaged or does not fit.
     """
     return _load(locate(source, base, format), dtype, device)
@@ -100,7 +101,7 @@ def base_name(adapter: Path) -> str:
     base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
     if not isinstance(base, str):
         raise CheckpointError(f"{adapter / CONFIG}: the base model's name is {base!r}, not a string")
-    return f"{base}@{revision}" if revision and not Path(base).is_dir() else base
+    return f"{base}@{revision}" if revision and not Path(base).exists() else base
 
 
 def _run_format(run: Path | None) -> Format | None:
@@ -128,7 +129,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that asks a model."""
     parser.add_argument(
         "--model", metavar="SOURCE",
-        help=f"model folder, run folder, adapter, or hub id of one of them (default: {TINY_ADAPTER})",
+        help=f"model folder, GGUF file, run folder, adapter, or hub id of a folder (default: {TINY_ADAPTER})",
     )  # fmt: skip
     parser.add_argument("--adapter", metavar="SOURCE", help="adapter or run to put onto --model (default: none)")
     parser.add_argument("--format", choices=FORMATS, help="format of the turns (default: the adapter's, else gemma)")

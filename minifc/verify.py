@@ -7,8 +7,10 @@ PEFT. The first thing to run on weights that were just downloaded.
 
 import gc
 import json
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from minifc.cli import Parser, new_file, require_option, run_command, seed_numbe
 from minifc.errors import CheckpointError, OptionError, first_line
 from minifc.files import write_text
 from minifc.gemma.cache import KVCache
-from minifc.gemma.checkpoint import load_model, require_finite
+from minifc.gemma.checkpoint import load_model, require_finite, save_model
+from minifc.gguf import is_gguf
 from minifc.hub import find_model
 from minifc.terminal import progress, text_table
 from minifc.text.tokenizer import load_tokenizer
@@ -54,7 +57,7 @@ class Difference:
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("verify", __doc__ or "", "python -m minifc.verify weights/tiny --adapter weights/tiny-caller")
-    parser.add_argument("model", help="folder or hub id of a Gemma model")
+    parser.add_argument("model", help="folder, GGUF file or hub id of a Gemma model")
     parser.add_argument("--adapter", help="folder or hub id of an adapter for it; compares with PEFT")
     parser.add_argument("--tokens", type=int, default=96, help="length of the prompt, random ids (%(default)s)")
     parser.add_argument("--new", type=int, default=32, help="tokens to decode after it (%(default)s)")
@@ -75,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
     ids = prompt_ids(size, args.tokens, args.seed, new.ids if new else ())
     del check, new
 
-    reference = reference_trace(folder, adapter, size, ids, args.new, dtype)
+    with for_transformers(folder, dtype) as readable:
+        reference = reference_trace(readable, adapter, size, ids, args.new, dtype)
     gc.collect()  # two models at a time may not fit
     ours = own_trace(folder, adapter, ids, reference.decoded, dtype)
     differences = compare(reference, ours)
@@ -93,6 +97,18 @@ def main(argv: Sequence[str]) -> None:
     if not same:
         raise CheckpointError(f"{args.model}: {line}")
     print(f"pass: within {TOLERANCE[args.dtype]:.0e} of the largest value everywhere")
+
+
+@contextmanager
+def for_transformers(path: Path, dtype: torch.dtype) -> Iterator[Path]:
+    """A folder that transformers reads: the model's own, or for a GGUF file a temporary one with its weights."""
+    if not is_gguf(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        save_model(load_model(path, dtype), None, folder)
+        yield folder
 
 
 def prompt_ids(vocab_size: int, count: int, seed: int, trained: Sequence[int] = ()) -> Tensor:

@@ -1,7 +1,8 @@
-"""Hugging Face model folders to Gemma and back.
+"""Hugging Face model folders to Gemma and back, and GGUF files to Gemma.
 
 Tensors are mapped from the file, not read: loading takes milliseconds, and memory is used as
-weights are touched. Only safetensors is read; a pickled checkpoint can run code when opened.
+weights are touched. Quantised ones are dequantised one by one, into their place in the model. Only
+safetensors and GGUF are read; a pickled checkpoint can run code when opened.
 """
 
 import json
@@ -17,10 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minifc.errors import CheckpointError
+from minifc.errors import CheckpointError, ConfigError
 from minifc.files import read_json, whole_folder
 from minifc.gemma.config import GEMMA3, MODEL_FOLDER, GemmaConfig, config_to_dict, load_config
+from minifc.gemma.from_gguf import holds_gain, parameter_name
 from minifc.gemma.model import Gemma
+from minifc.gguf import is_gguf, read_gguf
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -32,16 +35,22 @@ _LANGUAGE = re.compile(r"language_model\.(?=model\.|lm_head\.)|(?<=^model\.)lang
 _OTHER_PART = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
 
 
-def stored_dtype(folder: str | Path) -> torch.dtype:
-    """The dtype that a folder's weights are stored in; for a Gemma 3 in float16, bfloat16, which it was made from."""
-    shard = _shards(Path(folder))[0][0]
+def stored_dtype(folder: str | Path) -> torch.dtype | None:
+    """The dtype that a folder's or a GGUF file's weights are stored in, None if they are quantised; for a Gemma 3 in
+    float16, bfloat16, which it was made from.
+    """
+    dtype = read_gguf(folder).stored_dtype() if is_gguf(folder) else _first_dtype(_shards(Path(folder))[0][0])
+    if dtype == torch.float16 and load_config(folder).model_type == GEMMA3:
+        return torch.bfloat16
+    return dtype
+
+
+def _first_dtype(shard: Path) -> torch.dtype:
     with _open(shard) as file:
         names = list(file.keys())
         if not names:
             raise CheckpointError(f"{shard}: holds no tensors; download it again")
         dtype: torch.dtype = file.get_tensor(names[0]).dtype
-    if dtype == torch.float16 and load_config(folder).model_type == GEMMA3:
-        return torch.bfloat16
     return dtype
 
 
@@ -50,18 +59,21 @@ class Saveable(Protocol):
 
 
 def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Gemma:
-    """A Gemma from a folder with config.json and safetensors, in evaluation mode.
+    """A Gemma from a folder with config.json and safetensors, or from a GGUF file, in evaluation mode.
 
-    dtype: convert to it; by default the file's own. Raises ConfigError or CheckpointError.
+    dtype: convert to it; by default the file's own, or fp32 where it is quantised.
+    Raises ConfigError or CheckpointError.
     """
     folder = Path(folder)
     config = load_config(folder)
-    with torch.device("meta"):
-        model = Gemma(config)
+    try:
+        with torch.device("meta"):
+            model = Gemma(config)
+    except (RuntimeError, TypeError):  # more numbers than 64 bits can count
+        raise ConfigError(f"{folder}: its sizes are out of all proportion; download it again") from None
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    state: dict[str, Tensor] = {}
-    shards, stated = _shards(folder)
-    size = sum(_read(shard, expected, state, dtype, torch.device(device)) for shard in shards)
+    read = _read_gguf if is_gguf(folder) else _read_folder
+    state = read(folder, expected, dtype, torch.device(device))
     if any(tensor.dtype == torch.float16 for tensor in state.values()):
         require_range(config, torch.float16)
     if config.tie_word_embeddings:
@@ -70,10 +82,6 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
             raise CheckpointError(f"{folder}: {_HF_HEAD} differs from the embedding that config.json ties it to")
     if missing := sorted(set(expected) - set(state)):
         raise CheckpointError(f"{folder}: {len(missing)} tensors are in no file, {missing[0]} first")
-    if stated not in (None, size):  # an index of another revision
-        raise CheckpointError(
-            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
-        )
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -173,14 +181,28 @@ def _open(shard: Path) -> Iterator[Any]:
         raise CheckpointError(f"{shard}: cut short or damaged ({error}); download it again") from None
 
 
-def _read(
+def _read_folder(
+    folder: Path, expected: dict[str, torch.Size], dtype: torch.dtype | None, device: torch.device
+) -> dict[str, Tensor]:
+    """All tensors of a folder, each checked against what the config calls for."""
+    state: dict[str, Tensor] = {}
+    shards, stated = _shards(folder)
+    size = sum(_read_shard(shard, expected, state, dtype, device) for shard in shards)
+    if stated not in (None, size):  # an index of another revision
+        raise CheckpointError(
+            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
+        )
+    return state
+
+
+def _read_shard(
     shard: Path,
     expected: dict[str, torch.Size],
     state: dict[str, Tensor],
     dtype: torch.dtype | None,
     device: torch.device,
 ) -> int:
-    """Add one file's tensors to `state`, each checked against what the config calls for; their size in bytes."""
+    """Add one file's tensors to `state`; their size in bytes."""
     size, left_out = 0, 0
     with _open(shard) as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
@@ -188,14 +210,8 @@ def _read(
                 size += file.get_tensor(name).nbytes
                 left_out += 1
                 continue
-            plain = _LANGUAGE.sub("", name, count=1)
-            ours = _HEAD if plain == _HF_HEAD else plain
-            # Some tools save a tied head a second time; whether it is the same is checked when all is read.
-            shape = expected.get(_TABLE if ours == _HEAD else ours)
-            if shape is None:
-                raise CheckpointError(f"{shard}: {name} is no part of the model that config.json describes")
-            if (found := tuple(file.get_slice(name).get_shape())) != tuple(shape):
-                raise CheckpointError(f"{shard}: {name} has shape {list(found)}; config.json calls for {list(shape)}")
+            ours = _own_name(_LANGUAGE.sub("", name, count=1))
+            _require_shape(shard, name, tuple(file.get_slice(name).get_shape()), expected, ours, "config.json")
             tensor = file.get_tensor(name)
             if tensor.dtype not in _DTYPES:
                 raise CheckpointError(
@@ -208,6 +224,38 @@ def _read(
             f"{shard}: {left_out} tensors are for images and are left out; minifc runs the text part", file=sys.stderr
         )
     return size
+
+
+def _read_gguf(
+    path: Path, expected: dict[str, torch.Size], dtype: torch.dtype | None, device: torch.device
+) -> dict[str, Tensor]:
+    """All tensors of a GGUF file, of one dtype, each checked against what the metadata call for."""
+    file = read_gguf(path)
+    dtype = dtype or stored_dtype(path) or torch.float32
+    state: dict[str, Tensor] = {}
+    for name, info in file.tensors.items():
+        ours = _own_name(parameter_name(name))
+        _require_shape(path, name, info.shape, expected, ours, "its metadata")
+        tensor = file.tensor(name, torch.float32) - 1 if holds_gain(name) else file.tensor(name, dtype)
+        state[ours] = tensor.to(device=device, dtype=dtype)
+    return state
+
+
+def _own_name(name: str) -> str:
+    """Our name for a parameter of Hugging Face's."""
+    return _HEAD if name == _HF_HEAD else name
+
+
+def _require_shape(
+    file: Path, name: str, found: tuple[int, ...], expected: dict[str, torch.Size], ours: str, settings: str
+) -> None:
+    """Raise CheckpointError for a tensor that the settings don't call for."""
+    # Some tools save a tied head a second time; whether it is the same is checked when all is read.
+    shape = expected.get(_TABLE if ours == _HEAD else ours)
+    if shape is None:
+        raise CheckpointError(f"{file}: {name} is no part of the model that {settings} describes")
+    if found != tuple(shape):
+        raise CheckpointError(f"{file}: {name} has shape {list(found)}; {settings} calls for {list(shape)}")
 
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path, max_bytes: int) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from minifc.errors import ConfigError
 from minifc.files import read_json
+from minifc.gemma.from_gguf import config_data
+from minifc.gguf import is_gguf, read_gguf
 
 MODEL_FOLDER = "a model folder holds config.json, *.safetensors and a tokenizer"
 GEMMA2, GEMMA3 = "gemma2", "gemma3_text"  # Hugging Face's names of the architectures
@@ -246,9 +248,22 @@ def _whole(number: float) -> float:
 
 def load_config(folder: str | Path) -> GemmaConfig:
     """Read `folder`/config.json, and the stop ids from the generation_config.json beside it, which decide
-    where there are any. Raises ConfigError naming the file.
+    where there are any; or the metadata of a GGUF file. Raises ConfigError, and CheckpointError for a GGUF file that
+    is damaged, naming the file.
     """
-    path = Path(folder) / "config.json"
+    path = Path(folder)
+    if is_gguf(path):
+        data = config_data(read_gguf(path))
+    else:
+        path = path / "config.json"
+        data = _read_config(path)
+    try:
+        return config_from_dict(data)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: not found; {MODEL_FOLDER}")
     data = _read_object(path)
@@ -258,10 +273,7 @@ def load_config(folder: str | Path) -> GemmaConfig:
         if not _ids(stops):
             raise ConfigError(f"{beside}: eos_token_id is {stops!r}; it must be an id or a list of ids")
         data["eos_token_id"] = stops
-    try:
-        return config_from_dict(data)
-    except (ConfigError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return data
 
 
 def _read_object(path: Path) -> dict[str, Any]:

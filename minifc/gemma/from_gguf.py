@@ -75,8 +75,10 @@ def config_data(file: Gguf) -> dict[str, Any]:
     """What config.json would say, as far as the file has it. Raises ConfigError for a model that is no Gemma 2 or 3."""
     architecture = file.metadata.get("general.architecture")
     if architecture not in _MODEL_TYPES:
-        raise ConfigError(f"the architecture is {architecture!r}; minifc runs {' and '.join(_MODEL_TYPES)}")
-    settings = {
+        raise ConfigError(
+            f"{file.path}: the architecture is {architecture!r}; minifc runs {' and '.join(_MODEL_TYPES)}"
+        )
+    settings: dict[str, Any] = {
         key.removeprefix(f"{architecture}."): float(f"{value:.7g}") if isinstance(value, float) else value  # from fp32
         for key, value in file.metadata.items()
         if key.startswith(f"{architecture}.")
@@ -88,12 +90,16 @@ def config_data(file: Gguf) -> dict[str, Any]:
         required = required | _DEFAULTS_OF_GEMMA2
     for key in required:
         value = settings.get(key)
-        if type(value) not in (int, float) or value <= 0:
-            raise ConfigError(f"{architecture}.{key} is {value!r}; it must be a number above 0")
+        if not isinstance(value, int | float) or value <= 0:
+            raise ConfigError(f"{file.path}: {architecture}.{key} is {value!r}; it must be a number above 0")
     if (table := file.tensors.get("token_embd.weight")) is None:
-        raise ConfigError("there is no tensor token_embd.weight; a file with a vocabulary alone is no model")
+        raise ConfigError(
+            f"{file.path}: there is no tensor token_embd.weight; a file with a vocabulary alone is no model"
+        )
     if (layers := settings["block_count"]) > len(file.tensors):
-        raise ConfigError(f"{architecture}.block_count is {layers:,}, but there are {len(file.tensors)} tensors")
+        raise ConfigError(
+            f"{file.path}: {architecture}.block_count is {layers:,}, but there are {len(file.tensors)} tensors"
+        )
     data = {name: settings[key] for key, name in (required | optional).items() if key in settings}
     scale = data["hidden_size"] // data["num_attention_heads"] if layers == _LAYERS_OF_27B[architecture] else None
     return (

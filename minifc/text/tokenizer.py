@@ -172,8 +172,8 @@ class _SentencePieceBackend:
         return self.processor.id_to_piece(self.processor.piece_to_id(piece)) == piece
 
     def written(self) -> dict[int, bytes]:
-        pieces = ((id_, self.processor.id_to_piece(id_), self.processor.is_byte(id_)) for id_ in range(self.size))
-        return {id_: _bytes_of(piece, is_byte) for id_, piece, is_byte in pieces}
+        ids = (id_ for id_ in range(self.size) if not self.processor.is_unused(id_))
+        return {id_: _bytes_of(self.processor.id_to_piece(id_), self.processor.is_byte(id_)) for id_ in ids}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.processor.encode(text)
