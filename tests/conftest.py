@@ -45,6 +45,22 @@ def caller(tiny: Path) -> Path:
     return tiny.parent / "tiny-caller"
 
 
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as a GGUF file, in the dtype it is stored in."""
+    from gguf_files import embedded_gguf
+
+    return embedded_gguf(tiny, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_quantised(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, quantised to 8 bits, with which it still answers as it did."""
+    from gguf_files import embedded_gguf
+
+    return embedded_gguf(tiny, tmp_path_factory.mktemp("gguf") / "tiny-q8_0.gguf", ["Q8_0"])
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """For what may differ where several threads add up."""
