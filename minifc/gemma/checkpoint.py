@@ -80,8 +80,6 @@ def load_model(folder: str | Path, dtype: torch.dtype | None = None, device: str
         head, table = state.pop(_HEAD, None), state.get(_TABLE)
         if head is not None and table is not None and not torch.equal(head, table):
             raise CheckpointError(f"{folder}: {_HF_HEAD} differs from the embedding that config.json ties it to")
-    if missing := sorted(set(expected) - set(state)):
-        raise CheckpointError(f"{folder}: {len(missing)} tensors are in no file, {missing[0]} first")
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -188,6 +186,7 @@ def _read_folder(
     state: dict[str, Tensor] = {}
     shards, stated = _shards(folder)
     size = sum(_read_shard(shard, expected, state, dtype, device) for shard in shards)
+    _require_all(folder, expected, state)
     if stated not in (None, size):  # an index of another revision
         raise CheckpointError(
             f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
@@ -238,7 +237,13 @@ def _read_gguf(
         _require_shape(path, name, info.shape, expected, ours, "its metadata")
         tensor = file.tensor(name, torch.float32) - 1 if holds_gain(name) else file.tensor(name, dtype)
         state[ours] = tensor.to(device=device, dtype=dtype)
+    _require_all(path, expected, state)
     return state
+
+
+def _require_all(source: Path, expected: dict[str, torch.Size], state: dict[str, Tensor]) -> None:
+    if missing := sorted(set(expected) - set(state)):
+        raise CheckpointError(f"{source}: {len(missing)} tensors are in no file, {missing[0]} first")
 
 
 def _own_name(name: str) -> str:
