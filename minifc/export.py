@@ -20,6 +20,7 @@ from minifc.files import whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, require_range, save_model, stored_dtype
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
+from minifc.gguf import is_gguf, read_gguf
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
 from minifc.text.dialects import FORMATS, exported_template
@@ -155,11 +156,14 @@ Licence: {terms.get(licence, f"{licence}, that of the base model")}.
 
 
 def _licence(base: Source, repo: str) -> str:
-    """The hub's name of the base model's licence; "" if the model's card does not state one."""
+    """The hub's name of the base model's licence; "" if neither the model's card nor a GGUF file states one."""
     if base.name == TINY:
         return "mit"
     if repo.startswith("google/gemma"):
         return "gemma"
+    if is_gguf(base.path):
+        stated = read_gguf(base.path).metadata.get("general.license")
+        return stated if isinstance(stated, str) and re.fullmatch(r"[\w.-]+", stated) else ""
     card = base.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     head = re.match(r"---\n(.*?)^---$", text, re.S | re.M)

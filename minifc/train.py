@@ -47,7 +47,9 @@ from minifc.tuning.vocab import RowWatch, add_tokens, check_room
 class RunConfig:
     """What to train on what, and how to look at it."""
 
-    model: str = option(TINY, "folder or hub id of a Gemma model; name@revision for a revision other than main")
+    model: str = option(
+        TINY, "folder, GGUF file or hub id of a Gemma model; name@revision for a revision other than main"
+    )
     data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option("gemma", "format of the turns; own is the model's own chat template", FORMATS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import run
+from gguf_files import write_gguf
 from measured import measured
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -162,6 +163,18 @@ def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, 
     assert "\nA local Gemma model, fine-tuned" in card
     text = {"": "that of the base model.", "gemma": "that of Gemma, https"}.get(licence, f"{licence}, that of the base")
     assert f"\nLicence: {text}" in card
+
+
+@pytest.mark.parametrize(
+    ("stated", "licence"), [("gemma", "gemma"), ("", ""), ("mit\nbase_model: x", ""), (["mit"], "")]
+)
+def test_the_card_of_a_gguf_file_says_what_the_file_says(stated: Any, licence: str, tmp_path: Path) -> None:
+    metadata = {"general.architecture": "gemma2"} | ({"general.license": stated} if stated else {})
+    file = write_gguf(tmp_path / "x.gguf", metadata, {})
+    card = export.model_card("x", Source(str(file), file))
+    assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
+    assert "A local Gemma model, fine-tuned" in card
+    assert "base_model" not in card
 
 
 def test_an_adapter_that_names_no_base_can_be_told(

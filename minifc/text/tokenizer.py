@@ -241,7 +241,7 @@ class Tokenizer:
         self, backend: _Backend, added: dict[str, int] | None = None, settings: dict[str, Any] | None = None
     ) -> None:
         self._backend = backend
-        self.settings = settings or DEFAULT_SETTINGS
+        self.settings = settings or dict(DEFAULT_SETTINGS)
         self.control = dict(backend.control)  # spelling -> id
         self.size = backend.size
         self.added: dict[str, int] = {}  # what add_tokens brought in
