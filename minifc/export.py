@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from minifc.cli import Parser, new_folder, run_command
-from minifc.errors import CheckpointError, HubError, OptionError, TokenizerError, first_line
+from minifc.errors import CheckpointError, HubError, OptionError, first_line
 from minifc.files import whole_folder
 from minifc.gemma.checkpoint import load_model, require_finite, require_range, save_model, stored_dtype
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
+from minifc.gguf import is_gguf, read_gguf
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
 from minifc.text.dialects import FORMATS, Dialect, dialect_of, exported_template
 from minifc.text.template import Format
-from minifc.text.tokenizer import SETTINGS, Tokenizer, load_tokenizer
+from minifc.text.tokenizer import DEFAULT_SETTINGS, SETTINGS, Tokenizer, load_tokenizer
 from minifc.tuning.adapter import RECORD, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
@@ -66,13 +67,6 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     model, tokenizer = load_model(folder, stored_dtype(folder)), load_tokenizer(folder)
     require_finite(model, folder)
     load_adapter(model, tokenizer, adapter)
-    if not (folder / "tokenizer.json").is_file():  # seen in transformers 5.23
-        if any(id_ < model.config.vocab_size for id_ in tokenizer.added.values()):
-            raise TokenizerError(
-                f"{folder}: has tokenizer.model alone, with which transformers puts tokens of reused ids behind the "
-                "last one; add the model's tokenizer.json"
-            )
-        print(f"{folder}: has tokenizer.model alone, for which transformers needs protobuf; tokenizer.json is better")
     ids = torch.randint(0, tokenizer.size, (1, 64), generator=torch.Generator().manual_seed(0))
     plain_vocabulary(model.model.embed_tokens).float()
     model.model.norm.float()
@@ -122,6 +116,10 @@ def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format
     dialect = dialect_of(format, tokenizer)
     path = folder / SETTINGS
     settings = json.loads(path.read_text(encoding="utf-8"))
+    if not (folder / "tokenizer.json").is_file():
+        # transformers reads tokenizer.model only with protobuf, and puts tokens of reused ids behind the last one.
+        tokenizer.save_json(folder)
+        settings["tokenizer_class"] = DEFAULT_SETTINGS["tokenizer_class"]
     settings["chat_template"] = exported_template(format, tokenizer)
     settings["response_template"] = dialect.response_template
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -175,11 +173,14 @@ Licence: {terms.get(licence, f"{licence}, that of the base model")}.
 
 
 def _licence(base: Source, repo: str) -> str:
-    """The hub's name of the base model's licence; "" if the model's card does not state one."""
+    """The hub's name of the base model's licence; "" if neither the model's card nor a GGUF file states one."""
     if base.name == TINY:
         return "mit"
     if repo.startswith("google/gemma"):
         return "gemma"
+    if is_gguf(base.path):
+        stated = read_gguf(base.path).metadata.get("general.license")
+        return stated if isinstance(stated, str) and re.fullmatch(r"[\w.-]+", stated) else ""
     card = base.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     head = re.match(r"---\n(.*?)^---$", text, re.S | re.M)

@@ -30,7 +30,7 @@ _ALIGNMENT = 32  # unless the metadata say another one
 _MOST_DIMENSIONS = 4
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # struct's codes
 _STRING, _ARRAY = 8, 9
-_AT_ONCE = 2**20  # numbers that are dequantised at once: the steps in between fit in a processor's cache
+_AT_ONCE = 2**22  # numbers that are dequantised at once: the steps in between take little memory beside a model
 _WHOLE = "download it again"
 
 

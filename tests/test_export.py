@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import run
+from gguf_files import write_gguf
 from measured import measured
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -164,6 +165,18 @@ def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, 
     assert f"\nLicence: {text}" in card
 
 
+@pytest.mark.parametrize(
+    ("stated", "licence"), [("gemma", "gemma"), ("", ""), ("mit\nbase_model: x", ""), (["mit"], "")]
+)
+def test_the_card_of_a_gguf_file_says_what_the_file_says(stated: Any, licence: str, tmp_path: Path) -> None:
+    metadata = {"general.architecture": "gemma2"} | ({"general.license": stated} if stated else {})
+    file = write_gguf(tmp_path / "x.gguf", metadata, {})
+    card = export.model_card("x", Source(str(file), file))
+    assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
+    assert "A local Gemma model, fine-tuned" in card
+    assert "base_model" not in card
+
+
 def test_an_adapter_that_names_no_base_can_be_told(
     caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,23 +272,19 @@ def test_the_official_tokenizer_goes_along(narrow: Path, shared: Path, tmp_path:
     assert_exported(narrow, teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma", within=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
-def test_tokenizer_model_alone_is_said_to_be_little(
-    narrow: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], reuse: bool
+def test_of_tokenizer_model_alone_a_tokenizer_json_is_made(
+    narrow: Path, shared: Path, tmp_path: Path, reuse: bool
 ) -> None:
-    """transformers would give tokens on reused ids other ones, so that is refused."""
+    """transformers needs protobuf for tokenizer.model, and gives tokens on reused ids other ones."""
     (narrow / "tokenizer.model").symlink_to(shared / "gemma-2-2b-it" / "tokenizer.model")
-    run_folder, to = teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to"
-    assert run(export.main, str(run_folder), "--to", str(to)) == (2 if reuse else 0)
-    printed = capsys.readouterr()
-    if reuse:
-        assert "tokenizer.model alone, with which transformers puts tokens of reused ids" in printed.err
-        assert not to.exists()
-    else:
-        assert "transformers needs protobuf" in printed.out
-        exported, trained = minifc.load_tokenizer(to), minifc.load_tokenizer(run_folder / "adapter")
-        assert exported.control == trained.control
-        assert minifc.load_model(to).config.vocab_size == 256_008
+    assert_exported(narrow, teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma", within=1e-4)
+
+
+@pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
+def test_what_was_trained_on_a_gguf_file_is_exported(tiny_gguf: Path, tmp_path: Path, reuse: bool) -> None:
+    assert_exported(tiny_gguf, teach(tiny_gguf, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma")
 
 
 @pytest.mark.parametrize("merge_to", [None, torch.bfloat16])

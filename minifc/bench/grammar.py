@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(
         "bench grammar", __doc__ or "", "python -m minifc.bench grammar --model google/gemma-2-2b-it --data FILE"
     )
-    parser.add_argument("--model", default=TINY, help="folder or hub id whose vocabulary to use (%(default)s)")
+    parser.add_argument(
+        "--model", default=TINY, help="folder, GGUF file or hub id whose vocabulary to use (%(default)s)"
+    )
     parser.add_argument(
         "--data", default="", help="conversations with tools and calls; else the embedded model's world"
     )

@@ -6,7 +6,7 @@ pieces, and the classes for it need another package; so the few fields that matt
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -74,22 +74,86 @@ def model_proto(pieces: Iterable[Piece]) -> bytes:
 def with_control_pieces(proto: bytes, control: Iterable[str]) -> bytes:
     """tokenizer.model with the named pieces as control pieces, where they are user-defined ones."""
     names = {name.encode() for name in control}
-    out, at = bytearray(proto), 0
-    while at < len(proto):
-        field, start, end = _read(proto, at)
-        if field == 1:
-            inner, name, type_at = start, b"", None
-            while inner < end:
-                number, value_start, value_end = _read(proto, inner)
-                if number == 1:
-                    name = proto[value_start:value_end]
-                elif number == 3:
-                    type_at = value_start
-                inner = value_end
-            if name in names and type_at is not None and out[type_at] == USER_DEFINED:
-                out[type_at] = CONTROL
-        at = end
+    out = bytearray(proto)
+    for fields in _piece_fields(proto):
+        spelling, kind = fields[1], fields.get(3)
+        if kind is not None and out[kind.start] == USER_DEFINED and proto[spelling] in names:
+            out[kind.start] = CONTROL
     return bytes(out)
+
+
+def read_pieces(proto: bytes) -> list[Piece]:
+    """The pieces in tokenizer.model. Raises TokenizerError if one is not as SentencePiece writes it."""
+    try:
+        return [
+            (
+                proto[fields[1]].decode(),
+                struct.unpack("<f", proto[fields[2]])[0],
+                proto[fields[3].start] if 3 in fields else NORMAL,
+            )
+            for fields in _piece_fields(proto)
+        ]
+    except (LookupError, ValueError, struct.error) as error:
+        raise TokenizerError(f"tokenizer.model has a piece that is not whole ({error})") from None
+
+
+def tokenizer_json(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """What tokenizer.json says so that it does the same, without the added tokens.
+
+    SentencePiece joins the two neighbours whose joint piece has the highest score. tokenizers has a list of pairs
+    instead, the first of them to be joined first. Of user-defined pieces, runs of spaces are found so as well, the
+    longest first, since tokenizers sees spaces only as the model's own mark of one.
+    """
+    ranks = {piece: -score for piece, score, kind in pieces if kind == NORMAL}
+    ranks |= {piece: -math.inf for piece, _, kind in pieces if kind == USER_DEFINED}
+    merges = sorted(
+        (rank, -len(piece), piece[:cut], piece[cut:])
+        for piece, rank in ranks.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in ranks and piece[cut:] in ranks
+    )
+    vocab = {piece: id_ for id_, (piece, _, _) in enumerate(pieces)}
+    single, second = (
+        [{"SpecialToken": {"id": "<bos>", "type_id": number}}, {"Sequence": {"id": text, "type_id": number}}]
+        for number, text in enumerate("AB")
+    )
+    spaces = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": single + second,
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [vocab["<bos>"]], "tokens": ["<bos>"]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": vocab,
+            "merges": [[left, right] for _, _, left, right in merges],
+        },
+    }
+
+
+def _piece_fields(proto: bytes) -> Iterator[dict[int, slice]]:
+    """Of each piece, where its fields are."""
+    at = 0
+    while at < len(proto):
+        field, value = _read(proto, at)
+        at = value.stop
+        if field == 1:
+            fields, inner = {}, value.start
+            while inner < value.stop:
+                number, fields[number] = _read(proto, inner)
+                inner = fields[number].stop
+            yield fields
 
 
 def _number(field: int, value: int) -> bytes:
@@ -110,19 +174,19 @@ def _varint(value: int) -> bytes:
     return bytes((value & 0x7F | 0x80,)) + _varint(value >> 7)
 
 
-def _read(data: bytes, at: int) -> tuple[int, int, int]:
-    """One field of a protocol buffer at `at`: its number, and where its value starts and ends."""
+def _read(data: bytes, at: int) -> tuple[int, slice]:
+    """One field of a protocol buffer at `at`: its number, and where its value is."""
     key, at = _decode_varint(data, at)
     match key & 7:
         case 0:
-            return key >> 3, at, _decode_varint(data, at)[1]
+            return key >> 3, slice(at, _decode_varint(data, at)[1])
         case 1:
-            return key >> 3, at, at + 8
+            return key >> 3, slice(at, at + 8)
         case 2:
             length, at = _decode_varint(data, at)
-            return key >> 3, at, at + length
+            return key >> 3, slice(at, at + length)
         case 5:
-            return key >> 3, at, at + 4
+            return key >> 3, slice(at, at + 4)
     raise ValueError(f"wire type {key & 7} at byte {at}")
 
 

@@ -20,7 +20,16 @@ import tokenizers
 from minifc.errors import TokenizerError
 from minifc.files import read_json
 from minifc.gguf import is_gguf, read_gguf
-from minifc.text.pieces import CONTROL, NORMAL, USER_DEFINED, gguf_pieces, model_proto, with_control_pieces
+from minifc.text.pieces import (
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    gguf_pieces,
+    model_proto,
+    read_pieces,
+    tokenizer_json,
+    with_control_pieces,
+)
 
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
 START_OF_TURN, END_OF_TURN = "<start_of_turn>", "<end_of_turn>"
@@ -57,6 +66,7 @@ class _Backend(Protocol):
     def encode(self, text: str) -> list[int]: ...
     def decode(self, ids: list[int]) -> str: ...
     def save(self, folder: Path, control: dict[str, int]) -> None: ...
+    def save_json(self, folder: Path, control: dict[str, int]) -> None: ...
 
 
 class _JsonBackend:
@@ -112,17 +122,11 @@ class _JsonBackend:
         return text
 
     def save(self, folder: Path, control: dict[str, int]) -> None:
-        """The same file with today's control tokens: new ones appended, reused ids renamed."""
+        self.save_json(folder, control)
+
+    def save_json(self, folder: Path, control: dict[str, int]) -> None:
         plain = [token for token in self.data["added_tokens"] if token["content"] not in self.control]
-        tokens = [{"id": id_, "content": name, **_FLAGS} for name, id_ in control.items()]
-        renamed = {id_: name for name, id_ in control.items()}
-        vocab = {renamed.get(id_, piece): id_ for piece, id_ in self.pieces.items()}
-        data = self.data | {
-            "added_tokens": sorted([*plain, *tokens], key=lambda token: token["id"]),
-            "model": self.data["model"] | {"vocab": vocab},
-        }
-        text = json.dumps(data, ensure_ascii=False, indent=1)
-        (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+        _write_json(folder, self.data, plain, control)
 
 
 class _SentencePieceBackend:
@@ -202,6 +206,28 @@ class _SentencePieceBackend:
     def save(self, folder: Path, control: dict[str, int]) -> None:
         (folder / "tokenizer.model").write_bytes(self.proto)
 
+    def save_json(self, folder: Path, control: dict[str, int]) -> None:
+        pieces = read_pieces(self.proto)
+        plain = [
+            {"id": id_, "content": piece, **_FLAGS, "special": False}
+            for id_, (piece, _, kind) in enumerate(pieces)
+            if kind == USER_DEFINED and piece not in self.control
+        ]
+        _write_json(folder, tokenizer_json(pieces), plain, control)
+
+
+def _write_json(folder: Path, data: dict[str, Any], plain: list[dict[str, Any]], control: dict[str, int]) -> None:
+    """tokenizer.json with today's control tokens: new ones appended, reused ids renamed."""
+    tokens = [{"id": id_, "content": name, **_FLAGS} for name, id_ in control.items()]
+    renamed = {id_: name for name, id_ in control.items()}
+    vocab = {renamed.get(id_, piece): id_ for piece, id_ in data["model"]["vocab"].items()}
+    data = data | {
+        "added_tokens": sorted([*plain, *tokens], key=lambda token: token["id"]),
+        "model": data["model"] | {"vocab": vocab},
+    }
+    text = json.dumps(data, ensure_ascii=False, indent=1)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+
 
 def _bytes_of(piece: str, may_be_byte: bool) -> bytes:
     """What a piece of the vocabulary writes."""
@@ -217,7 +243,7 @@ class Tokenizer:
         self, backend: _Backend, added: dict[str, int] | None = None, settings: dict[str, Any] | None = None
     ) -> None:
         self._backend = backend
-        self.settings = settings or DEFAULT_SETTINGS
+        self.settings = settings or dict(DEFAULT_SETTINGS)
         self.control = dict(backend.control)  # spelling -> id
         self.size = backend.size
         self.added: dict[str, int] = {}  # what add_tokens brought in
@@ -346,6 +372,10 @@ class Tokenizer:
         (folder / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if self.added:
             (folder / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
+
+    def save_json(self, folder: str | Path) -> None:
+        """Write tokenizer.json, added tokens included, also where the tokenizer came out of a SentencePiece model."""
+        self._backend.save_json(Path(folder), self.control)
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -13,6 +13,7 @@ import sentencepiece
 from gguf_files import tokenizer_metadata, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from minifc.errors import TokenizerError
 from minifc.text.calls import TAGS
@@ -129,6 +130,48 @@ def test_saved_it_is_a_tokenizer_model(load, small_metadata: dict[str, Any], tmp
     text = f"the <table>  <unused4>{''.join(TAGS)}é<mask>"
     assert again.encode(text) == tokenizer.encode(text)
     assert again.encode(text, control_tokens=True) == tokenizer.encode(text, control_tokens=True)
+
+
+def same_ids(ours: Any, theirs: Any, parts: list[str], number: int) -> None:
+    """Of a tokenizer of minifc, whose control tokens are wanted, and of one of transformers."""
+    rng = random.Random(0)
+    texts = ["".join(rng.choices(parts, k=rng.randrange(1, 9))) for _ in range(number)]
+    expected = [ours.encode(text, control_tokens=True) for text in texts]
+    assert theirs(texts, add_special_tokens=False)["input_ids"] == expected
+    assert theirs(texts[:9])["input_ids"] == [[ours.bos_id, *ids] for ids in expected[:9]]
+    assert theirs.batch_decode(expected) == [ours.decode(ids) for ids in expected]
+
+
+def test_as_tokenizer_json_transformers_reads_it(
+    small_model: Tokenizer, fresh: Callable[[Tokenizer], Tokenizer], tmp_path: Path
+) -> None:
+    """With tokens that were appended, and others on reserved ids."""
+    tokenizer = fresh(small_model)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.add_tokens(["<tool_call>"], reuse_unused=True)
+    tokenizer.save_json(tmp_path)
+    theirs = PreTrainedTokenizerFast(tokenizer_file=os.fspath(tmp_path / "tokenizer.json"))
+    assert len(theirs) == tokenizer.size
+    same_ids(tokenizer, theirs, [*tokenizer.control, *SMALL_PLAIN, " ", "the cat", "é", "name"], 1000)
+    assert load_tokenizer(tmp_path).control == tokenizer.control
+
+
+@pytest.mark.slow
+def test_the_official_model_as_tokenizer_json(official_gguf: Tokenizer, shared: Path, tmp_path: Path) -> None:
+    """The pairs are the official file's, but for those of a tab, which is a byte here; and the ids of text are, too."""
+    official_gguf.save_json(tmp_path)
+    ours, theirs = (
+        json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        for folder in (tmp_path, shared / "gemma-2-2b-it")
+    )
+    pairs = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in theirs["model"]["merges"]]
+    with_tab = {pair for pair in pairs if "\t" in pair}
+    assert len(with_tab) == 59
+    assert {tuple(pair) for pair in ours["model"]["merges"]} == set(pairs) - with_tab
+    assert ours["post_processor"] == theirs["post_processor"]
+    parts = [*official_gguf.control, *(" " * number for number in range(1, 70))]
+    fast = PreTrainedTokenizerFast(tokenizer_file=os.fspath(tmp_path / "tokenizer.json"))
+    same_ids(official_gguf, fast, [*parts, "\n\n", "\t", "\t\t", "<table>", "the", "🤗", "हिन्दी"], 3000)
 
 
 def test_an_appended_tag_that_is_no_control_token_there_is_one_here(load, small_metadata: dict[str, Any]) -> None:
