@@ -20,13 +20,13 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from minifc.data.public.functions import NO_DEFAULT, Ask, Function, Parameter
-from minifc.data.public.values import Value, draw, join, options
+from minifc.data.public.values import Value, draw, join, later, options
 from minifc.errors import DataError
 
 _PARAMETER = re.compile(r"([*?]) ([\w.]+) ([a-z]+)(?::([a-z]+))?(?: = (.*?))?: (.*?)(?: <(.*?)>)?((?: \|.*)?)")
@@ -83,12 +83,12 @@ def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str]) -> E
             if inner:
                 schema["items"] = {"type": inner}
             if of and of.startswith("of ") and kind == "string":
-                schema["enum"] = options(of)
+                schema["enum"] = [str(option) for option in options(of)]
             if of:
                 kinds[name] = of
             phrases[name] = [phrase.strip() for phrase in added.split("|") if phrase.strip()]
             known = NO_DEFAULT if default is None else _json(default)
-            parameter = Parameter(name, schema, (description,), required == "*", known)
+            parameter = Parameter(name, schema, (description, with_article(description)), required == "*", known)
             if "." in name:
                 _nest(parameters[name.partition(".")[0]], parameter)
             else:
@@ -96,10 +96,45 @@ def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str]) -> E
         elif line.strip() and not line.startswith(("@", "#")):
             raise DataError(f"catalogue {domain}, {names[0]}: {line!r} is neither a parameter nor a wording")
     purpose = texts[0][0].lower() + texts[0][1:].split(". ")[0].rstrip(".")
+    texts += as_commands(texts[0], wordings[0][0] if wordings else "")
     function = Function(names, texts, list(parameters.values()), domain, purpose, f"catalogue/{domain}/{names[0]}")
     entry = Entry(function, kinds, phrases, wordings, lacking, contexts)
     _check(entry)
     return entry
+
+
+_NO_ARTICLE = re.compile(r"(the|their|per|new|whether|which|how|if|where|when|why|what|who|whose|until|only|all|in|on|as|from|without|not|a|of|\w+ing|"
+                         r"among|among|over|out|for|about|between|within|at|with|before|after|value added|kind of|facts)\b", re.I)  # fmt: skip
+_ACTIONS = set(
+    "compute find tell list split solve differentiate convert write round fit test count sort make divide send bring "
+    "draw plan book reserve rent play start set turn lock control log record save add put remove delete remind move "
+    "schedule call search share open buy order pay get give show rate report cite explain mark note apply ask arrange "
+    "take correct shorten check translate correct summarize rename resize scale search run reverse generate hash commit install pack fill "
+    "join merge export load read train evaluate measure predict group cluster track use return watch compare follow "
+    "block upload publish invite donate pronounce conjugate suggest print assign post submit file draft transpose tune "
+    "shuffle deal roll throw transfer rotate multiply balance cross analyze simulate dilute look change cast arm hire "
+    "switch identify treat borrow review continue build pick mix organize execute gives computes looks starts puts "
+    "retrieve finds bill restock text email dial move shift mute subscribe quiz create estimate".split()
+)
+
+
+def with_article(text: str) -> str:
+    """Another wording of a description: Radius in cm, The radius in cm."""
+    if _NO_ARTICLE.match(text) or not text[0].isupper() or text[1:2].isupper():
+        return text
+    return f"The {text[0].lower()}{text[1:]}"
+
+
+def as_commands(text: str, kind: str) -> list[str]:
+    """Further wordings of what a function does: Area of a circle, Calculate the area of a circle."""
+    first = text.split()[0].lower()
+    if first in _ACTIONS or kind not in ("c", "f", "q"):
+        return []
+    if re.match(r"(whether|how|which|where|when|what|who|until|on)\b", first):
+        return [f"{verb} {text[0].lower()}{text[1:]}" for verb in ("Determine", "Find out")]
+    verbs = ("Calculate", "Compute", "Determine") if kind == "c" else ("Get", "Retrieve", "Look up")
+    article = "" if first.endswith("s") and not first.endswith("ss") or first in ("a", "the", "an") else "the "
+    return [f"{verb} {article}{text[0].lower()}{text[1:]}" for verb in verbs]
 
 
 def _json(text: str) -> Any:
@@ -170,9 +205,14 @@ _COMMANDS = {
     "f": ["find {}", "get {}", "show me {}", "look up {}", "get me {}", "find me {}"],
     "i": ["{}"],
 }
-_CONTEXTS = 0.12  # share of requests that begin with the domain's sentence
+_CONTEXTS = 0.15  # share of requests that begin with a sentence that asks for nothing
+_ANYWHERE = (
+    "Quick question.", "I need your help.", "Hi there!", "Hello.", "My boss asked me for this.", "I'm in a hurry.",
+    "It's for a friend.", "Good morning!", "I'm new to this.", "My daughter wants to know this.", "Sorry to bother you.",
+    "I was wondering about something.", "This is for a school project.", "Let's get started.",
+)  # fmt: skip
 _SAYS_OPTIONAL = (0, 0, 0, 1, 1, 2)  # how many arguments that could be left out are said
-_NUMERIC = ("int", "exact", "num", "money", "percent", "percent100", "unit", "span", "year", "time", "numbers")
+_NUMERIC = ("int", "exact", "num", "money", "percent", "percent100", "unit", "span", "year", "time", "numbers", "vector")
 
 
 def ask(entry: Entry, rng: random.Random) -> Ask:
@@ -190,12 +230,16 @@ def ask_many(entry: Entry, count: int, rng: random.Random) -> Ask | None:
     many = rng.choice((_list_one, _list_one, _repeat_part, _repeat_part, _respectively))(entry, text, count, rng)
     if many is None:
         return None
-    said, sets = many
-    added, more = _optional(entry, set(sets[0]), rng) if rng.random() < 0.6 else ("", {})
+    said, after, sets = many
+    added, more = _optional(entry, set(sets[0]), rng) if rng.random() < 0.6 and not after else ("", {})
     calls = [_arguments(entry, values | more) for values in sets]
     if any(calls.count(call) > 1 for call in calls):
         return None
-    return _ask(entry, kind, said + added, calls, rng)
+    found = _ask(entry, kind, said + added, calls, rng)
+    if not after:
+        return found
+    text = found.text if found.text[-1] in ".?" else f"{found.text}."
+    return replace(found, text=f"{text} {after}", clauses=())
 
 
 def ask_lacking(entry: Entry, rng: random.Random) -> Ask | None:
@@ -217,7 +261,7 @@ def _ask(entry: Entry, kind: str, said: str, calls: list[dict[str, Any]], rng: r
         if kind == "i" and rng.random() < 0.05:
             sentence = said
     sentence = _tidy(sentence)
-    context = rng.choice(entry.contexts) if entry.contexts and rng.random() < _CONTEXTS else ""
+    context = rng.choice((*entry.contexts, rng.choice(_ANYWHERE))) if rng.random() < _CONTEXTS else ""
     if rng.random() < 0.04:
         sentence = sentence.rstrip(".")
     return Ask(sentence, entry.function, calls, f"catalogue/{entry.function.domain}", clauses, context)
@@ -227,7 +271,7 @@ def _tidy(sentence: str) -> str:
     """A capital at the beginning; no full stop after an abbreviation's, and a question's mark at its very end."""
     sentence = re.sub(r"([.?!])\1+$", r"\1", sentence)
     sentence = re.sub(r"\?(, [^?]+|\s[^?]+)\.?$", r"\1?", sentence)
-    sentence = _article(sentence)
+    sentence = _article(re.sub(r"\b(last|past|next) (an?|one) ", r"\1 ", sentence))
     return sentence[0].upper() + sentence[1:]
 
 
@@ -248,14 +292,19 @@ def _values(entry: Entry, text: str, rng: random.Random, only: bool = False) -> 
         if len(set(told)) == len(told):
             break
     rising = [name for name in names if entry.kinds[name].startswith("up ")]
-    order = sorted((values[name] for name in rising), key=lambda value: value.order or value.meant)
+    if len(rising) == 2 and entry.kinds[rising[0]].startswith("up date"):
+        first, second = rising
+        return values | {second: later(values[first], entry.kinds[second].removeprefix("up date").strip(), rng)}
+    order = sorted((values[name] for name in rising), key=lambda value: value.meant)
     return values | dict(zip(rising, order, strict=True))
 
 
 def _draw(entry: Entry, name: str, rng: random.Random) -> Value:
     kind = entry.kinds[name].removeprefix("up ")
     if not kind.startswith("each "):
-        return draw(kind, rng)
+        value = draw(kind, rng)
+        text = isinstance(value.meant, int | float) and _type(entry, name) == "string"
+        return Value(value.said, str(value.meant)) if text else value
     _, fewest, most, pattern = kind.split(" ", 3)  # objects: `each 1 3 {order.count} {order.dish}`
     said, meant = [], []
     for _ in range(rng.randint(int(fewest), int(most))):
@@ -265,6 +314,15 @@ def _draw(entry: Entry, name: str, rng: random.Random) -> Value:
             said.append(_SLOT.sub(lambda match: parts[match[1]].said, pattern))
             meant.append(thing)
     return Value(join(said, rng), meant)
+
+
+def _type(entry: Entry, name: str) -> str:
+    outer, _, part = name.partition(".")
+    schema = next(parameter.schema for parameter in entry.function.parameters if parameter.name == outer)
+    if part:
+        inner = schema if schema["type"] == "object" else schema["items"]
+        schema = inner["properties"][part]
+    return str(schema["type"])
 
 
 def _fill(entry: Entry, text: str, values: Mapping[str, Value]) -> str:
@@ -300,7 +358,7 @@ def _arguments(entry: Entry, values: Mapping[str, Value]) -> dict[str, Any]:
 
 # --- several calls in one request --------------------------------------------------------------------------------
 
-_Many = tuple[str, list[dict[str, Value]]]
+_Many = tuple[str, str, list[dict[str, Value]]]  # the request, what follows after its end, and the values of each call
 
 
 def _list_one(entry: Entry, text: str, count: int, rng: random.Random) -> _Many | None:
@@ -315,7 +373,7 @@ def _list_one(entry: Entry, text: str, count: int, rng: random.Random) -> _Many 
     said = [values[slot].said for values in sets]
     both = "both " if count == 2 and rng.random() < 0.15 else ""
     whole = text.replace(f"{{{slot}}}", both + join(said, rng))
-    return _fill(entry, whole, sets[0]), sets
+    return _fill(entry, whole, sets[0]), "", sets
 
 
 def _respectively(entry: Entry, text: str, count: int, rng: random.Random) -> _Many | None:
@@ -329,7 +387,7 @@ def _respectively(entry: Entry, text: str, count: int, rng: random.Random) -> _M
         return None
     for slot in pair:
         text = text.replace(f"{{{slot}}}", join([values[slot].said for values in sets], rng))
-    return _fill(entry, text, sets[0]) + rng.choice((", respectively", " respectively")), sets
+    return _fill(entry, text, sets[0]) + rng.choice((", respectively", " respectively")), "", sets
 
 
 def _repeat_part(entry: Entry, text: str, count: int, rng: random.Random) -> _Many | None:
@@ -344,6 +402,10 @@ def _repeat_part(entry: Entry, text: str, count: int, rng: random.Random) -> _Ma
     if sets is None:
         return None
     parts = [_fill(entry, part, values) for values in sets]
+    before, behind = text[: match.start()], text[match.end() :]
+    if rng.random() < 0.15:
+        again = rng.choice(("Do the same for {}.", "Also for {}.", "And then for {}.", "Then the same for {}.", "And what about {}?"))
+        return _fill(entry, before + parts[0] + behind, sets[0]), again.format(join(parts[1:], rng)), sets
     joined = rng.choice(
         (
             join(parts, rng),
@@ -352,16 +414,17 @@ def _repeat_part(entry: Entry, text: str, count: int, rng: random.Random) -> _Ma
             "; ".join(parts[:-1]) + "; and " + parts[-1],
             ", and also ".join(parts),
             ", then ".join(parts),
+            join([f"({number}) {part}" for number, part in enumerate(parts, 1)], rng),
         )
     )
-    return _fill(entry, text[: match.start()] + joined + text[match.end() :], sets[0]), sets
+    return _fill(entry, before + joined + behind, sets[0]), "", sets
 
 
 def _is_plain(entry: Entry, name: str) -> bool:
     """Whether a slot's values can be listed: not lists themselves, and more than two."""
     kind = entry.kinds[name].removeprefix("up ").removeprefix("quoted ")
     many = not kind.startswith("of ") or len(options(kind)) > 2
-    return many and kind.split()[0] not in ("list", "numbers", "each", "point", "expr") and entry.kinds[name][:3] != "up "
+    return many and kind.split()[0] not in ("list", "numbers", "vector", "each", "point", "expr") and entry.kinds[name][:3] != "up "
 
 
 def _different(

@@ -272,22 +272,43 @@ def _lowered(text: str) -> str:
 
 
 def _in_one_sentence(clauses: Sequence[str], rng: random.Random) -> str:
-    rest = list(clauses)
-    to = [re.sub(r"^(find|get|tell|show) me ", r"find ", clause) for clause in rest]
-    also = "; ".join(rest[:-1]) + f"; and {rest[-1]}" if len(rest) > 2 else f"{rest[0]}, and {rest[1]}"
-    steps = [f"First, {rest[0]}.", *(f"Then {clause}." for clause in rest[1:-1]), f"{rng.choice(('Finally,', 'After that,', 'Then'))} {rest[-1]}."]
-    comma = ", ".join(to[:-1]) + f", and {to[-1]}" if len(to) > 2 else " and ".join(to)
+    """Commands joined: First, ... Then ..."""
+    plain = [re.sub(r"^(find|get|tell|show) me ", "find ", clause) for clause in clauses]
+    whole = [_capital(clause) for clause in clauses]
+    count = {2: "two", 3: "three", 4: "four"}.get(len(clauses), "several")
+    also = "; ".join(clauses[:-1]) + f"; and {clauses[-1]}" if len(clauses) > 2 else ", and ".join(clauses)
+    listed = ", ".join(plain[:-1]) + f", and {plain[-1]}" if len(plain) > 2 else " and ".join(plain)
     said = rng.choice(
         (
             f"{also}.",
             f"Please {also}.",
             f"Can you {also}?",
-            " ".join(steps),
-            f"I need to {comma}.",
+            _steps(clauses, rng),
+            _steps(clauses, rng),
+            f"I need to {listed}.",
             f"I'd like you to {also}.",
-            f"Help me {comma}.",
-            ". ".join(clause[0].upper() + clause[1:] for clause in rest) + ".",
-            f"{rest[0]}. Also, {'. Also, '.join(rest[1:])}.",
+            f"Help me {listed}.",
+            ". ".join(whole) + ".",
+            f"{'. Also, '.join(clauses)}.",
+            f"I have {count} things for you: {listed}. Can you do that?",
+            f"Could you do the following for me? {'. '.join(whole)}.{rng.choice(('', ' Thanks!', ' Thank you.'))}",
+            f"I want you to {clauses[0]}. I also want you to {'. And '.join(clauses[1:])}.",
+            f"{rng.choice(_PEOPLE)} needs help with {count} things. {_steps(clauses, rng)}",
         )
     )
-    return said[0].upper() + said[1:]
+    return _capital(said)
+
+
+_PEOPLE = ("My friend", "My colleague", "A student of mine", "John", "My daughter", "Our client", "Sara", "My boss")
+
+
+def _steps(clauses: Sequence[str], rng: random.Random) -> str:
+    if len(clauses) > 4 or rng.random() < 0.3:
+        words = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
+        return " ".join(f"{word}, {clause}." for word, clause in zip(words, clauses, strict=False))
+    last = rng.choice(("Finally,", "After that,", "Then", "Lastly,"))
+    return " ".join([f"First, {clauses[0]}.", *(f"Then {clause}." for clause in clauses[1:-1]), f"{last} {clauses[-1]}."])
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

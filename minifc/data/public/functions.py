@@ -125,9 +125,15 @@ def styled_name(name: str, domain: str, rng: random.Random) -> str:
     room = re.split(r"[^a-z]", domain.lower())[0] or "tools"
     if style < 0.86:
         return f"{room}.{name}"
-    if style < 0.92 and len(words) > 1:
+    if style < 0.92 and words[0] in _VERBS and len(words) > 1:
         return f"{'_'.join(words[1:])}.{words[0]}"
     return f"{room}_{name}" if style < 0.96 else f"{room}.{camel_case(name)}"
+
+
+_VERBS = set(
+    "find get compute convert check list make book search look plan add create send order write set show buy play start "
+    "compare estimate track build suggest record schedule run save explain".split()
+)
 
 
 def camel_case(name: str) -> str:

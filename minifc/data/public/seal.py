@@ -14,7 +14,7 @@ from minifc.data.public.functions import Function, Parameter, Request
 
 SEAL_FILES = [f"Seal-Tools_Dataset/{name}.jsonl" for name in ("tool", "dev", "test_in_domain", "test_out_domain")]
 _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-_LEFT = re.compile(r"\b(API_call_\d+|specified|certain|given|specific|particular)\b")
+_LEFT = re.compile(r"\b(API_call_\d+|unspecified|specified|certain|given|specific|particular)\b")
 
 
 def read_functions(folder: Path) -> dict[str, Function]:
@@ -30,7 +30,7 @@ def read_functions(folder: Path) -> dict[str, Function]:
         if len(parameters) == len(row["parameters"]):
             name, text = row["api_name"], row["api_description"]
             purpose = text[0].lower() + text[1:].rstrip(".")
-            found[name] = Function([snake_case(name)], [text], parameters, f"seal {row['field']}", purpose, f"seal/{name}")
+            found[name] = Function([snake_case(name)], [text], parameters, row["field"], purpose, f"seal/{name}")
     return found
 
 

@@ -233,6 +233,17 @@ def _date(rng: random.Random, form: str) -> Value:
 
 
 
+def _birthday(rng: random.Random, form: str) -> Value:
+    day = date(1940, 1, 1) + timedelta(rng.randint(0, 27_000))
+    return Value(say_date(day, rng), day.strftime(form or "%Y-%m-%d"), day)
+
+
+def later(value: Value, form: str, rng: random.Random) -> Value:
+    """A day soon after another."""
+    day = value.order + timedelta(rng.choice((1, 2, 3, 4, 5, 6, 7, 7, 10, 14, 14, 21, 30, 60, 90)))
+    return Value(say_date(day, rng), day.strftime(form or "%Y-%m-%d"), day)
+
+
 def _time(rng: random.Random, form: str) -> Value:
     hour, minute = rng.randint(6, 22), rng.choice((0, 0, 0, 15, 30, 30, 45))
     twelve, half = (hour - 1) % 12 + 1, "am" if hour < 12 else "pm"
@@ -380,6 +391,14 @@ def _numbers(rng: random.Random, rest: str) -> Value:
     return Value(rng.choice((f"[{', '.join(said)}]", ", ".join(said), join(said, rng))), found)
 
 
+def _vector(rng: random.Random, rest: str) -> Value:
+    """`vector 2 KIND`: numbers that belong together, in brackets."""
+    count, kind = rest.split(" ", 1)
+    found = [draw(kind, rng).meant for _ in range(int(count))]
+    said = ", ".join(map(plain, found))
+    return Value(rng.choice((f"({said})", f"[{said}]")), found)
+
+
 def _point(rng: random.Random, rest: str) -> Value:
     latitude, longitude = round(rng.uniform(-60, 70), rng.choice((2, 4))), round(rng.uniform(-175, 175), 4)
     return Value(
@@ -399,6 +418,7 @@ _KINDS: dict[str, Callable[[random.Random, str], Value]] = {
     "unit": _unit,
     "year": _year,
     "date": _date,
+    "birthday": _birthday,
     "time": _time,
     "span": _span,
     "pool": _pool,
@@ -408,5 +428,6 @@ _KINDS: dict[str, Callable[[random.Random, str], Value]] = {
     "expr": _expression,
     "list": _list,
     "numbers": _numbers,
+    "vector": _vector,
     "point": _point,
 }
