@@ -1,4 +1,4 @@
-"""Requests to rows: which functions are offered, how several requests become one, and what is answered.
+"""Requests to rows: which functions are offered, and what is answered.
 
 A row is of one of five categories, those of the Berkeley Function Calling Leaderboard:
 
@@ -7,88 +7,106 @@ A row is of one of five categories, those of the Berkeley Function Calling Leade
     parallel             several calls of one function
     parallel_multiple    calls of several functions
     irrelevance          one to four functions of which none fits, or one that lacks an argument: an answer in words
+
+Every answer in words begins with the same word, so that calling or not is decided by one token.
 """
 
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from minifc.data.public import catalogue
+from minifc.data.public import asking
 from minifc.data.public.catalogue import Entry
-from minifc.data.public.functions import Ask, Function, Request, show
+from minifc.data.public.functions import Ask, Function, Request
 from minifc.data.public.intents import as_typed
+from minifc.data.public.joining import joined, with_context
+from minifc.data.public.tools import show
 
-CATEGORIES = ("simple", "multiple", "parallel", "parallel_multiple", "irrelevance")
 Row = dict[str, Any]
+# Words that say nothing about what a function is for.
+_COMMON = frozenset(
+    "the for and with from its get find calculate compute retrieve information check set list show add data about user "
+    "specific given based are that whether between one all details determine look".split()
+)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pool:
     """What rows are drawn from: a catalogue, requests of people by source, and functions that only stand beside."""
 
     entries: Sequence[Entry]
     asks: dict[str, list[Ask]]
-    open: list[Request]  # there is never a function for them
-    whole: list[Request]  # requests of a data set that has functions of its own
+    open: Sequence[Request]  # there is never a function for them
+    whole: Sequence[Request]  # requests of a data set that has functions of its own
     beside: Sequence[Function]
-    by_domain: dict[str, list[Function]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        functions = {entry.function.group: entry.function for entry in self.entries}
-        for asks in self.asks.values():
-            functions |= {f"{ask.function.group} {ask.function.names[0]}": ask.function for ask in asks}
+    @cached_property
+    def by_domain(self) -> dict[str, list[Function]]:
+        """The functions that can be asked for."""
+        asked = [ask.function for asks in self.asks.values() for ask in asks]
+        functions = {(one.group, one.names[0]): one for one in [entry.function for entry in self.entries] + asked}
+        found: dict[str, list[Function]] = {}
         for function in functions.values():
-            self.by_domain.setdefault(function.domain, []).append(function)
+            found.setdefault(function.domain, []).append(function)
+        return found
+
+    @cached_property
+    def by_group(self) -> dict[tuple[str, str], list[Ask]]:
+        """The requests of people, by what their functions do."""
+        found: dict[tuple[str, str], list[Ask]] = {}
+        for source, asks in self.asks.items():
+            for ask in asks:
+                found.setdefault((source, ask.function.group), []).append(ask)
+        return found
 
     def ask(self, source: str, rng: random.Random) -> Ask:
         """A request of a source for one call."""
         if source == "catalogue":
-            return catalogue.ask(rng.choice(self.entries), rng)
-        ask = rng.choice(self.asks[source])
-        return Ask(_spoken(ask, rng), ask.function, ask.calls, ask.source)
+            return asking.ask(rng.choice(self.entries), rng)
+        return _typed(rng.choice(self.asks[source]), rng)
 
     def others(self, functions: Sequence[Function], count: int, rng: random.Random, near: float) -> list[Function]:
-        """Functions that do something else; `near`: the share of them from the same domain."""
+        """Functions that do something else; `near`: the share of them from the same domain. There may be fewer."""
         found: list[Function] = []
         for _ in range(200):
             if len(found) == count:
                 break
-            if rng.random() < near:
-                one = rng.choice(self.by_domain[functions[0].domain]) if functions[0].domain in self.by_domain else None
-            elif self.beside and rng.random() < 0.3:
+            same = self.by_domain.get(functions[0].domain, []) if rng.random() < near else []
+            if same:
+                one = rng.choice(same)
+            elif rng.random() < 0.3:
                 one = rng.choice(self.beside)
             else:
                 one = rng.choice(self.by_domain[rng.choice(list(self.by_domain))])
-            if one and all(apart(one, other) for other in [*functions, *found]):
+            if all(apart(one, other) for other in [*functions, *found]):
                 found.append(one)
         return found
 
 
 def apart(one: Function, other: Function) -> bool:
     """Whether two functions surely do different things."""
-    first, second = one.group.split("/")[0], other.group.split("/")[0]
     if one.group == other.group:
         return False
+    first, second = one.group.split("/")[0], other.group.split("/")[0]
     if "seal" in (first, second):
         return not _content(one) & _content(other)
     return first == second or one.domain != other.domain
 
 
-_COMMON = set(
-    "the a an of for in on to and or with by from its it get find calculate compute retrieve information check set "
-    "list show add data about user specific given based on at is are as that whether between one all details".split()
-)
-
-
 def _content(function: Function) -> set[str]:
-    words = re.findall("[a-z]{3,}", " ".join([*function.names, *function.texts]).lower().replace("_", " "))
-    return {re.sub("(s|ing|ed)$", "", word) for word in words} - _COMMON
+    return _stems(" ".join([*function.names, *function.texts]))
 
 
-def _spoken(ask: Ask, rng: random.Random) -> str:
-    return as_typed(ask.text, rng) if ask.source.startswith(("nlu", "snips")) else ask.text
+def _stems(text: str) -> set[str]:
+    return {re.sub("(s|ing|ed)$", "", word) for word in re.findall("[a-z]{3,}", text.lower())} - _COMMON
+
+
+def _typed(ask: Ask, rng: random.Random) -> Ask:
+    spoken = ask.source.startswith(("nlu", "snips"))
+    return replace(ask, text=as_typed(ask.text, rng)) if spoken else ask
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
@@ -117,44 +135,51 @@ def simple(pool: Pool, source: str, rng: random.Random) -> Row | None:
         request = rng.choice([request for request in pool.whole if len(request.calls) == 1])
         return row(request, [request.calls[0][0]], "simple", "", rng)
     ask = pool.ask(source, rng)
-    return row(_request([ask]), [ask.function], "simple", "", rng)
+    return row(_request(ask), [ask.function], "simple", "", rng)
 
 
 def multiple(pool: Pool, source: str, rng: random.Random) -> Row | None:
     if source == "seal":
         request = rng.choice([request for request in pool.whole if len(request.calls) == 1])
     else:
-        request = _request([pool.ask(source, rng)])
+        request = _request(pool.ask(source, rng))
     function = request.calls[0][0]
     others = pool.others([function], rng.choice((1, 1, 2, 2, 3)), rng, near=0.6)
     return row(request, [function, *others], "multiple", "", rng) if others else None
 
 
 def parallel(pool: Pool, source: str, rng: random.Random) -> Row | None:
+    ask = _many_calls(pool, source, rng)
+    if ask is None or any(ask.calls.count(call) > 1 for call in ask.calls):
+        return None
+    others = pool.others([ask.function], rng.choice((1, 2)), rng, near=0.6) if rng.random() < 0.15 else []
+    return row(_request(ask), [ask.function, *others], "parallel", "", rng)
+
+
+def _many_calls(pool: Pool, source: str, rng: random.Random) -> Ask | None:
+    """Several calls of one function: in one sentence of the catalogue's, or in several."""
     count = rng.choice((2, 2, 2, 3, 3, 4))
     if source == "catalogue":
         entry = rng.choice(pool.entries)
-        ask = catalogue.ask_many(entry, count, rng) if rng.random() < 0.75 else None
-        if ask is None:
-            asks = [catalogue.ask(entry, rng) for _ in range(count)]
-            ask = Ask(joined(asks, rng), entry.function, [one.calls[0] for one in asks], asks[0].source)
+        if rng.random() < 0.75 and (ask := asking.ask_many(entry, count, rng)):
+            return ask
+        asks = [asking.ask(entry, rng) for _ in range(count)]
     else:
         first = pool.ask(source, rng)
-        same = [one for one in pool.asks[source] if one.function is first.function or one.function.names == first.function.names]
-        asks = [first, *(Ask(_spoken(one, rng), first.function, one.calls, one.source) for one in rng.sample(same, min(len(same), count - 1)))]
-        if not all(_fits(one, first.function) for one in asks):
-            return None
-        ask = Ask(joined(asks[:3], rng), first.function, [one.calls[0] for one in asks[:3]], first.source)
-    calls = [repr(call) for call in ask.calls]
-    if len(set(calls)) < len(calls) or len(calls) < 2:
+        same = [one for one in pool.by_group[source, first.function.group] if _fits(one, first.function)]
+        asks = [first, *(_typed(one, rng) for one in rng.sample(same, min(len(same), count - 1, 2)))]
+    if len(asks) < 2:
         return None
-    others = pool.others([ask.function], rng.choice((1, 2)), rng, near=0.6) if rng.random() < 0.15 else []
-    return row(_request([ask]), [ask.function, *others], "parallel", "", rng)
+    return Ask(joined(asks, rng), asks[0].function, [one.calls[0] for one in asks], asks[0].source)
 
 
 def _fits(ask: Ask, function: Function) -> bool:
+    """Whether a request can be answered by a function of the same names, which may come from another schema."""
+    kinds = {parameter.name: parameter.schema for parameter in function.parameters}
+    own = {parameter.name: parameter.schema for parameter in ask.function.parameters}
     required = {parameter.name for parameter in function.parameters if parameter.required}
-    return required <= set(ask.calls[0]) <= {parameter.name for parameter in function.parameters}
+    given = set(ask.calls[0])
+    return ask.function.names == function.names and required <= given and all(kinds.get(n) == own[n] for n in given)
 
 
 def parallel_multiple(pool: Pool, source: str, rng: random.Random) -> Row | None:
@@ -163,19 +188,7 @@ def parallel_multiple(pool: Pool, source: str, rng: random.Random) -> Row | None
         functions = [function for function, _ in request.calls]
         return row(request, functions, "parallel_multiple", "", rng)
     count = rng.choice((2, 2, 2, 3, 3, 4)) if source == "catalogue" else rng.choice((2, 2, 3))
-    near = rng.random() < 0.55
-    asks: list[Ask] = []
-    for _ in range(40):
-        if len(asks) == count:
-            break
-        if source == "catalogue":
-            entries = [e for e in pool.entries if not (near and asks) or e.function.domain == asks[0].function.domain]
-            entry = rng.choice(entries)
-            one = (catalogue.ask_many(entry, 2, rng) if rng.random() < 0.15 else None) or catalogue.ask(entry, rng)
-        else:
-            one = pool.ask(source if rng.random() < 0.7 else "catalogue", rng)
-        if all(apart(one.function, other.function) for other in asks):
-            asks.append(one)
+    asks = _different_asks(pool, source, count, rng)
     if len(asks) < 2:
         return None
     functions = [ask.function for ask in asks]
@@ -185,38 +198,60 @@ def parallel_multiple(pool: Pool, source: str, rng: random.Random) -> Row | None
     return row(Request(text, calls, asks[0].source), [*functions, *others], "parallel_multiple", "", rng)
 
 
+def _different_asks(pool: Pool, source: str, count: int, rng: random.Random) -> list[Ask]:
+    """Requests of functions that are apart: often of one domain, people's now and then beside the catalogue's."""
+    near = source == "catalogue" and rng.random() < 0.55
+    entries = pool.entries
+    asks: list[Ask] = []
+    for _ in range(40):
+        if len(asks) == count:
+            break
+        if near and asks:
+            entries = [entry for entry in pool.entries if entry.function.domain == asks[0].function.domain]
+        if source != "catalogue" and rng.random() < 0.7:
+            one = pool.ask(source, rng)
+        else:
+            entry = rng.choice(entries)
+            one = (asking.ask_many(entry, 2, rng) if rng.random() < 0.15 else None) or asking.ask(entry, rng)
+        if all(apart(one.function, other.function) for other in asks):
+            asks.append(one)
+    return asks
+
+
 def irrelevance(pool: Pool, source: str, rng: random.Random) -> Row | None:
     count = 1 if rng.random() < 0.7 else rng.choice((2, 2, 3, 4))
     if source == "missing":
-        ask = catalogue.ask_lacking(rng.choice(pool.entries), rng)
-        if ask is None:
-            return None
+        ask = asking.ask_lacking(rng.choice([entry for entry in pool.entries if entry.lacking]), rng)
+        functions = [ask.function, *pool.others([ask.function], count - 1, rng, near=0.5)]
         answer = f"No value is given for the {ask.missing}."
-        others = pool.others([ask.function], count - 1, rng, near=0.5)
-        return row(Request(ask.text, (), ask.source), [ask.function, *others], "irrelevance", answer, rng)
+        return row(Request(ask.text, (), ask.source), functions, "irrelevance", answer, rng)
     if source == "open":
         request = rng.choice(pool.open)
-        request = Request(as_typed(request.text, rng), (), request.source)
-        functions = _unrelated(request.text, pool, count, rng)
-        return row(request, functions, "irrelevance", "No tool fits.", rng)
+        request = replace(request, text=as_typed(request.text, rng))
+        return row(request, _unrelated(request.text, pool, count, rng), "irrelevance", "No tool fits.", rng)
     ask = pool.ask(source, rng)
     others = pool.others([ask.function], count, rng, near=0.45)
     answer = f"No tool fits. Needed: {ask.function.purpose}."
-    return row(Request(ask.text, (), ask.source), others, "irrelevance", answer, rng) if others else None
+    return row(replace(_request(ask), calls=()), others, "irrelevance", answer, rng) if others else None
 
 
 def _unrelated(text: str, pool: Pool, count: int, rng: random.Random) -> list[Function]:
     """Functions that share no word with a request whose intent is not known."""
-    said = {re.sub("(s|ing|ed)$", "", word) for word in re.findall("[a-z]{3,}", text.lower())}
     found: list[Function] = []
     while len(found) < count:
-        function = pool.others([pool.entries[0].function], 1, rng, near=0.0)[0]
-        words = _content(function) | {function.domain}
-        for parameter in function.parameters:
-            words |= set(re.findall("[a-z]{3,}", parameter.name))
-        if not words & said and all(apart(function, other) for other in found):
+        function = (
+            rng.choice(pool.beside)
+            if rng.random() < 0.3
+            else rng.choice(pool.by_domain[rng.choice(list(pool.by_domain))])
+        )
+        words = _content(function) | _stems(" ".join([function.domain, *(one.name for one in function.parameters)]))
+        if not words & _stems(text) and all(apart(function, other) for other in found):
             found.append(function)
     return found
+
+
+def _request(ask: Ask) -> Request:
+    return Request(with_context(ask, ask.text), [(ask.function, call) for call in ask.calls], ask.source)
 
 
 MAKERS: dict[str, Callable[[Pool, str, random.Random], Row | None]] = {
@@ -226,89 +261,3 @@ MAKERS: dict[str, Callable[[Pool, str, random.Random], Row | None]] = {
     "parallel_multiple": parallel_multiple,
     "irrelevance": irrelevance,
 }
-
-
-def _request(asks: Sequence[Ask]) -> Request:
-    calls = [(ask.function, call) for ask in asks for call in ask.calls]
-    return Request(joined(asks, random.Random(0)) if len(asks) > 1 else _with_context(asks[0], asks[0].text), calls, asks[0].source)
-
-
-# --- several requests as one -------------------------------------------------------------------------------------
-
-
-def joined(asks: Sequence[Ask], rng: random.Random) -> str:
-    """Several requests as a person says them in one go."""
-    return _with_context(asks[0], _joined(asks, rng))
-
-
-def _with_context(ask: Ask, text: str) -> str:
-    return f"{ask.context} {text}" if ask.context else text
-
-
-def _joined(asks: Sequence[Ask], rng: random.Random) -> str:
-    if all(ask.clauses for ask in asks) and rng.random() < 0.6:
-        return _in_one_sentence([rng.choice(ask.clauses) for ask in asks], rng)
-    texts = [ask.text if ask.text[-1] in ".?!" else ask.text + "." for ask in asks]
-    style = rng.random()
-    if style < 0.3:
-        return " ".join(texts)
-    if style < 0.4:
-        lead = rng.choice(("I have a few questions. ", "I need help with several things. ", "A few things: ", ""))
-        return lead + " ".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
-    said = texts[0]
-    for number, text in enumerate(texts[1:], 1):
-        last = number == len(texts) - 1
-        link = rng.choice(("Also, {}", "And {}", "Then {}", "After that, {}", "Additionally, {}", "Next, {}", "Oh, and {}", "Plus, {}"))
-        if last and len(texts) > 2:
-            link = rng.choice(("Finally, {}", "Lastly, {}", "And finally, {}", link))
-        said += " " + link.format(_lowered(text))
-    return said
-
-
-def _lowered(text: str) -> str:
-    """Ready to stand after other words, unless it begins with a name."""
-    first = re.split(r"[\s,']", text)[0]
-    return text if first in ("I", "I'm") or not first[1:].islower() else text[0].lower() + text[1:]
-
-
-def _in_one_sentence(clauses: Sequence[str], rng: random.Random) -> str:
-    """Commands joined: First, ... Then ..."""
-    plain = [re.sub(r"^(find|get|tell|show) me ", "find ", clause) for clause in clauses]
-    whole = [_capital(clause) for clause in clauses]
-    count = {2: "two", 3: "three", 4: "four"}.get(len(clauses), "several")
-    also = "; ".join(clauses[:-1]) + f"; and {clauses[-1]}" if len(clauses) > 2 else ", and ".join(clauses)
-    listed = ", ".join(plain[:-1]) + f", and {plain[-1]}" if len(plain) > 2 else " and ".join(plain)
-    said = rng.choice(
-        (
-            f"{also}.",
-            f"Please {also}.",
-            f"Can you {also}?",
-            _steps(clauses, rng),
-            _steps(clauses, rng),
-            f"I need to {listed}.",
-            f"I'd like you to {also}.",
-            f"Help me {listed}.",
-            ". ".join(whole) + ".",
-            f"{'. Also, '.join(clauses)}.",
-            f"I have {count} things for you: {listed}. Can you do that?",
-            f"Could you do the following for me? {'. '.join(whole)}.{rng.choice(('', ' Thanks!', ' Thank you.'))}",
-            f"I want you to {clauses[0]}. I also want you to {'. And '.join(clauses[1:])}.",
-            f"{rng.choice(_PEOPLE)} needs help with {count} things. {_steps(clauses, rng)}",
-        )
-    )
-    return _capital(said)
-
-
-_PEOPLE = ("My friend", "My colleague", "A student of mine", "John", "My daughter", "Our client", "Sara", "My boss")
-
-
-def _steps(clauses: Sequence[str], rng: random.Random) -> str:
-    if len(clauses) > 4 or rng.random() < 0.3:
-        words = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
-        return " ".join(f"{word}, {clause}." for word, clause in zip(words, clauses, strict=False))
-    last = rng.choice(("Finally,", "After that,", "Then", "Lastly,"))
-    return " ".join([f"First, {clauses[0]}.", *(f"Then {clause}." for clause in clauses[1:-1]), f"{last} {clauses[-1]}."])
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -68,16 +68,12 @@ def spans_to_ask(key: str, text: str, spans: Sequence[tuple[str, str]], source: 
 
 # --- Snips -------------------------------------------------------------------------------------------------------
 
-SNIPS = ("AddToPlaylist", "BookRestaurant", "GetWeather", "PlayMusic", "RateBook", "SearchCreativeWork",
-         "SearchScreeningEvent")  # fmt: skip
-SNIPS_FILES = [f"2017-06-custom-intent-engines/{intent}/train_{intent}_full.json" for intent in SNIPS]
 
-
-def read_snips(folder: Path) -> Iterator[Ask]:
-    """The requests of the training files. `playlist_owner` is no argument of ours: it says "my"."""
-    for intent, file in zip(SNIPS, SNIPS_FILES, strict=True):
-        data = (folder / file).read_bytes()
-        for row in json.loads(_decode(data))[intent]:
+def read_snips(folder: Path, names: Iterable[str]) -> Iterator[Ask]:
+    """The requests of these files, one for each intent. `playlist_owner` is no argument of ours: it says "my"."""
+    for name in names:
+        ((intent, rows),) = json.loads(_decode((folder / name).read_bytes())).items()
+        for row in rows:
             text = re.sub(r"\s+", " ", "".join(part["text"] for part in row["data"])).strip()
             spans = [
                 (part["entity"], re.sub(r"\s+", " ", part["text"]))
@@ -97,35 +93,31 @@ def _decode(data: bytes) -> str:
 
 # --- NLU Evaluation ----------------------------------------------------------------------------------------------
 
-NLU_FILES = "CrossValidation/autoGeneFromRealAnno/*/CrossValidation/KFold_*/testset/annotated/*/*.json"
 # Small talk and questions about the world: no function is meant to fit.
 NLU_OPEN = ("general_quirky", "general_explain", "general_joke", "qa_factoid", "qa_maths", "general_praise",
             "music_query", "recommendation_movies", "social_post", "transport_ticket", "takeaway_query",
             "datetime_convert", "music_likeness", "general_commandstop", "general_repeat")  # fmt: skip
 
 
-def read_nlu(folder: Path) -> Iterator[Ask | Request]:
-    """The requests of all ten test folds, which together are the data set that was used; open ones as Request."""
-    for file in sorted(folder.glob(NLU_FILES)):
-        for row in json.loads(file.read_text(encoding="utf-8"))["test_data_annotation"]:
+def read_nlu(folder: Path, names: Iterable[str]) -> Iterator[Ask | Request]:
+    """The requests of these files, the test folds that together are the data set; open ones as Request."""
+    for name in names:
+        for row in json.loads((folder / name).read_text(encoding="utf-8"))["test_data_annotation"]:
             text, intent = row["text"].strip(), row["intent"]
             spans = [(entity["entity"], entity["value"]) for entity in row["entities"]]
             if intent in NLU_OPEN and len(text.split()) >= 4:
                 yield Request(text, (), f"nlu/{intent}")
-            elif f"nlu {intent}" in intents() and (
-                ask := spans_to_ask(f"nlu {intent}", text, spans, f"nlu/{intent}")
-            ):
+            elif f"nlu {intent}" in intents() and (ask := spans_to_ask(f"nlu {intent}", text, spans, f"nlu/{intent}")):
                 yield ask
 
 
 # --- CLINC150 ----------------------------------------------------------------------------------------------------
 
-CLINC_FILES = ["data/data_full.json"]
 
-
-def read_clinc(folder: Path) -> Iterator[Request]:
+def read_clinc(folder: Path, names: Iterable[str]) -> Iterator[Request]:
     """Requests of 150 intents and of none, without arguments: there is never a function for them."""
-    data = json.loads((folder / CLINC_FILES[0]).read_text(encoding="utf-8"))
+    (name,) = names
+    data = json.loads((folder / name).read_text(encoding="utf-8"))
     for part in ("train", "oos_train", "oos_val", "oos_test"):
         for text, intent in data[part]:
             if len(text.split()) >= 4 and intent not in ("yes", "no", "maybe", "repeat", "cancel"):

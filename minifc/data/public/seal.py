@@ -6,13 +6,13 @@ others' as ones that do not fit.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from minifc.data.public.functions import Function, Parameter, Request
 
-SEAL_FILES = [f"Seal-Tools_Dataset/{name}.jsonl" for name in ("tool", "dev", "test_in_domain", "test_out_domain")]
+_FUNCTIONS = "Seal-Tools_Dataset/tool.jsonl"
 _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _LEFT = re.compile(r"\b(API_call_\d+|unspecified|specified|certain|given|specific|particular)\b")
 
@@ -20,7 +20,7 @@ _LEFT = re.compile(r"\b(API_call_\d+|unspecified|specified|certain|given|specifi
 def read_functions(folder: Path) -> dict[str, Function]:
     """The functions by name, less those with types of their own."""
     found = {}
-    for line in (folder / SEAL_FILES[0]).read_text(encoding="utf-8").splitlines():
+    for line in (folder / _FUNCTIONS).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         parameters = [
             Parameter(name, {"type": _TYPES[one["type"]]}, [one["description"]], name in row["required"])
@@ -38,15 +38,15 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def read_requests(folder: Path, functions: Mapping[str, Function]) -> Iterator[Request]:
-    """The requests whose calls can be derived from their words."""
-    for file in SEAL_FILES[1:]:
+def read_requests(folder: Path, names: Iterable[str], functions: Mapping[str, Function]) -> Iterator[Request]:
+    """The requests of these files whose calls can be derived from their words."""
+    for file in sorted(set(names) - {_FUNCTIONS}):
         for line in (folder / file).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             text = re.sub(r'"([^"]*)\.$', r'"\1".', row["query"].strip())  # a closing quotation mark was lost
             calls = [_call(call, text, functions) for call in row["calling"]]
             if all(calls) and not _LEFT.search(text) and text.count('"') % 2 == 0:
-                yield Request(text, [call for call in calls if call], f"seal/{file.split('/')[1].split('.')[0]}")
+                yield Request(text, [call for call in calls if call], f"seal/{Path(file).stem}")
 
 
 def _call(call: Any, text: str, functions: Mapping[str, Function]) -> tuple[Function, dict[str, Any]] | None:

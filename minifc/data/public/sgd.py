@@ -7,13 +7,12 @@ other values are the user's own words.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from minifc.data.public.functions import NO_DEFAULT, Ask, Function, Parameter
 
-SGD_FILES = ("*/dialogues_*.json", "*/schema.json", "sgd_x/data/v*/*/schema.json")
 _DOMAINS = {
     "Alarm": "time", "Banks": "finance", "Buses": "travel", "Calendar": "time", "Events": "events",
     "Flights": "travel", "Homes": "realestate", "Hotels": "travel", "Media": "media", "Messaging": "messages",
@@ -26,13 +25,13 @@ _FILLER = re.compile(r"^(hi|hello|hey|yes|yeah|sure|okay|ok|no|great|thanks|than
 Schemas = Mapping[str, Mapping[str, tuple[list[Function], dict[str, Any]]]]  # by service and intent
 
 
-def read_sgd(folder: Path) -> Iterator[Ask]:
-    """The requests of all dialogues, each with one of the six wordings of its schema in turn."""
+def read_sgd(folder: Path, names: Iterable[str]) -> Iterator[Ask]:
+    """The requests of these files' dialogues, each with one of the six wordings of its schema in turn."""
     count = 0
     for split in ("train", "dev", "test"):
         schemas = _schemas(folder, split)
-        for file in sorted((folder / split).glob("dialogues_*.json")):
-            for dialogue in json.loads(file.read_text(encoding="utf-8")):
+        for name in sorted(name for name in names if name.startswith(f"{split}/dialogues_")):
+            for dialogue in json.loads((folder / name).read_text(encoding="utf-8")):
                 for service, intent, text, arguments in _requests(dialogue, schemas):
                     functions, _ = schemas[service][intent]
                     count += 1
@@ -77,7 +76,9 @@ def _function(service: Any, intent: Any, original: Any, first: Any) -> Function:
                 _schema(original["slots"][names.index(slot)]),
                 [_described(said["description"], slot)],
                 slot in first["required_slots"],
-                NO_DEFAULT if default in ("dontcare", "2019-03-01") else _value(default, original["slots"][names.index(slot)]),
+                NO_DEFAULT
+                if default in ("dontcare", "2019-03-01")
+                else _value(default, original["slots"][names.index(slot)]),
             )
         )
     verb = "find" if first["name"].startswith(_FINDING) else "act"

@@ -125,6 +125,42 @@ def _money(rng: random.Random, bounds: str) -> Value:
     return Value(rng.choice(said), amount)
 
 
+def _large(rng: random.Random, bounds: str) -> Value:
+    """Millions and billions, in words more often than not: 213 million."""
+    low, high = map(float, bounds.split())
+    number = int(float(f"{rng.uniform(low, high):.3g}"))
+    name, size = ("billion", 10**9) if number >= 10**9 else ("million", 10**6)
+    if number < size or rng.random() < 0.25:
+        return Value(f"{number:,}", number)
+    return Value(f"{plain(number / size)} {name}", number)
+
+
+def _scientific(rng: random.Random, bounds: str) -> Value:
+    """`sci -9 -3`: a number with an exponent between these, written as 2e-9 or 2 x 10^-9."""
+    low, high = map(int, bounds.split())
+    factor, power = rng.choice((1, 1.5, 2, 3, 4.2, 5, 6.4, 8)), rng.randint(low, high)
+    said = rng.choice((f"{factor:g}e{power}", f"{factor:g} x 10^{power}", f"{factor:g}*10^{power}"))
+    return Value(said, float(f"{factor:g}e{power}"))
+
+
+def _start_speed(rng: random.Random, bounds: str) -> Value:
+    """How fast something is at first: from rest, or with some meters per second."""
+    if rng.random() < 0.5:
+        return Value(rng.choice(("from rest", "from a standstill")), 0)
+    speed = _unit(rng, f"{bounds} m/s")
+    return Value(f"from {speed.said}", speed.meant)
+
+
+def _stature(rng: random.Random, unit: str) -> Value:
+    """A person's height in feet and inches, meant in inches or centimeters."""
+    feet, inches = rng.choice((4, 5, 5, 5, 6)), rng.randint(0, 11)
+    said = rng.choice(
+        (f"{feet}'{inches}\"", f"{feet} feet {inches} inches", f"{feet} ft {inches} in", f"{feet}ft {inches}in")
+    )
+    total = 12 * feet + inches
+    return Value(said, total if unit == "inches" else round(2.54 * total, 2))
+
+
 def _percent(rng: random.Random, bounds: str, whole: bool = False) -> Value:
     low, high = map(float, bounds.split())
     number = round(rng.uniform(low, high), rng.choice((0, 0, 1)))
@@ -232,7 +268,6 @@ def _date(rng: random.Random, form: str) -> Value:
     return Value(say_date(day, rng), day.strftime(form or "%Y-%m-%d"), day)
 
 
-
 def _birthday(rng: random.Random, form: str) -> Value:
     day = date(1940, 1, 1) + timedelta(rng.randint(0, 27_000))
     return Value(say_date(day, rng), day.strftime(form or "%Y-%m-%d"), day)
@@ -298,8 +333,8 @@ def _span(rng: random.Random, rest: str) -> Value:
 
 @lru_cache
 def pools() -> Mapping[str, list[tuple[str, list[str]]]]:
-    """The pools of catalogue/pools.txt: each entry with the ways to say it."""
-    text = files("minifc.data.public").joinpath("catalogue/pools.txt").read_text(encoding="utf-8")
+    """The pools of pools.txt: each entry with the ways to say it."""
+    text = files("minifc.data.public").joinpath("pools.txt").read_text(encoding="utf-8")
     found: dict[str, list[tuple[str, list[str]]]] = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
@@ -388,7 +423,8 @@ def _numbers(rng: random.Random, rest: str) -> Value:
     fewest, most, kind = rest.split(" ", 2)
     found = [draw(kind, rng).meant for _ in range(rng.randint(int(fewest), int(most)))]
     said = [plain(number) for number in found]
-    return Value(rng.choice((f"[{', '.join(said)}]", ", ".join(said), join(said, rng))), found)
+    forms = (f"[{', '.join(said)}]", f"[{','.join(said)}]", ", ".join(said), join(said, rng))
+    return Value(rng.choice(forms), found)
 
 
 def _vector(rng: random.Random, rest: str) -> Value:
@@ -400,11 +436,12 @@ def _vector(rng: random.Random, rest: str) -> Value:
 
 
 def _point(rng: random.Random, rest: str) -> Value:
-    latitude, longitude = round(rng.uniform(-60, 70), rng.choice((2, 4))), round(rng.uniform(-175, 175), 4)
-    return Value(
-        rng.choice((f"({plain(latitude)}, {plain(longitude)})", f"{plain(latitude)}, {plain(longitude)}")),
-        [latitude, longitude],
-    )
+    """Latitude and longitude; south and west are negative."""
+    latitude, longitude = (round(rng.uniform(-bound, bound), rng.choice((2, 4))) for bound in (60, 170))
+    ns, ew = "NS"[latitude < 0], "EW"[longitude < 0]
+    written = f"{plain(latitude)}, {plain(longitude)}"
+    compass = f"{plain(abs(latitude))}{rng.choice(('° ', ' ', '°'))}{ns}, {plain(abs(longitude))}° {ew}"
+    return Value(rng.choice((f"({written})", written, f"({written})", compass)), [latitude, longitude])
 
 
 _KINDS: dict[str, Callable[[random.Random, str], Value]] = {
@@ -413,6 +450,10 @@ _KINDS: dict[str, Callable[[random.Random, str], Value]] = {
     "digits": _digits,
     "num": _real,
     "money": _money,
+    "large": _large,
+    "sci": _scientific,
+    "start_speed": _start_speed,
+    "stature": _stature,
     "percent": _percent,
     "percent100": lambda rng, rest: _percent(rng, rest, whole=True),
     "unit": _unit,
