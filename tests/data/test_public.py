@@ -91,7 +91,13 @@ def test_every_argument_is_said_and_nothing_else(monkeypatch: pytest.MonkeyPatch
 
 def bare(text: str) -> str:
     """Without what may differ at the beginning of a sentence, and without articles."""
-    return re.sub(r"\b(an?|one) ", "", text.lower())
+    return re.sub(r"\b(an?|one)\b ?", "", text.lower())
+
+
+def test_a_becomes_an_only_where_it_is_an_article() -> None:
+    text = "a apple, a 8-sided die, a euro, a one, where a is 2, Serie A in May"
+    assert asking._article(text) == "an apple, an 8-sided die, a euro, a one, where a is 2, Serie A in May"
+    assert asking._article("A orange") == "An orange"
 
 
 def test_a_request_may_lack_what_is_required() -> None:

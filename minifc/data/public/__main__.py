@@ -16,13 +16,15 @@ from pathlib import Path
 
 from minifc.cli import Parser, new_folder, require_option, run_command, seed_number
 from minifc.data.public.leaderboard import Leaderboard, questions
-from minifc.data.public.mixture import DEV, TRAINING, as_json_lines, make_rows, read_pools, table
+from minifc.data.public.mixture import DEV, TRAINING, as_json_lines, lengths, make_rows, read_pools, table
 from minifc.data.public.sources import check
 from minifc.files import whole_folder
 from minifc.terminal import note, text_table
+from minifc.text.tokenizer import load_tokenizer
 
 ROWS = 40_000
 QUESTIONS = 100  # of each category
+LIMITS = (512, 1024)  # tokens
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,8 +37,10 @@ def main(argv: Sequence[str]) -> None:
         "--leaderboard", type=Path, metavar="FOLDER",
         help="data folder of bfcl-eval: leave out rows with one of its functions' names, or with 8 words of a question",
     )  # fmt: skip
+    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="count tokens with it, in the format gemma")
     args = parser.parse(argv)
     require_option(args.rows >= 1, "rows", args.rows, "must be at least 1")
+    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     hashes = check(args.sources)
     leaderboard = Leaderboard.read(args.leaderboard) if args.leaderboard else None
     if leaderboard is None:
@@ -44,13 +48,14 @@ def main(argv: Sequence[str]) -> None:
     training, held_out = read_pools(args.sources)
     train, left_out = make_rows(training, args.rows, TRAINING, args.seed, leaderboard)
     dev, _ = make_rows(held_out, QUESTIONS * len(DEV), DEV, args.seed, leaderboard)
+    tokens = lengths(train, tokenizer) if tokenizer else None
     written = {"train.jsonl": as_json_lines(train), "dev.jsonl": as_json_lines(dev)}
     written |= {f"dev/{name}": text for name, text in questions(dev).items()}
     report = {
         "rows": args.rows,
         "seed": args.seed,
         "left out": dict(left_out),
-        "table": table(train),
+        "table": table(train, tokens),
         "written": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in written.items()},
         "read": hashes,
     }
@@ -58,7 +63,11 @@ def main(argv: Sequence[str]) -> None:
         for name, text in (written | {"report.json": json.dumps(report, indent=1) + "\n"}).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
-    print(text_table(table(train)))
+    print(text_table(table(train, tokens)))
+    if tokens:
+        shares = {limit: sum(length < limit for length in tokens) / len(tokens) for limit in LIMITS}
+        shorter = ", ".join(f"{share:.1%} shorter than {limit:,}" for limit, share in shares.items())
+        print(f"tokens: {shorter}, at most {max(tokens):,}")
     for why, count in left_out.items():
         print(f"left out: {count:,}, {why}")
 

@@ -47,6 +47,8 @@ _ANYWHERE = (
 )  # fmt: skip
 _AGAIN = ("Do the same for {}.", "Also for {}.", "And then for {}.", "Then the same for {}.", "And what about {}?")
 _SAYS_OPTIONAL = (0, 0, 0, 1, 1, 2)  # how many arguments that could be left out are said
+# What stands after `an`: not every vowel (a euro, a one), and no word that can follow a name.
+_VOWEL = r"[aeio](?!ne\b|nce\b|uro|s\b|nd\b|r\b|n\b|t\b|f\b|quals)|8\d*\b|11\b|18\b"
 _NUMERIC = set(
     "int exact num money percent percent100 unit span year time numbers vector large sci start_speed stature".split()
 )
@@ -58,7 +60,7 @@ def ask(entry: Entry, rng: random.Random) -> Ask:
     values = _values(entry, text, rng)
     said = _fill(text, values)
     added, more = _optional(entry, set(values), rng)
-    return _ask(entry, kind, said + added, [_arguments(entry, values | more)], rng)
+    return _ask(entry, kind, said, added, [_arguments(entry, values | more)], rng)
 
 
 def ask_many(entry: Entry, count: int, rng: random.Random) -> Ask | None:
@@ -72,7 +74,7 @@ def ask_many(entry: Entry, count: int, rng: random.Random) -> Ask | None:
     calls = [_arguments(entry, values | more) for values in sets]
     if any(calls.count(call) > 1 for call in calls):
         return None
-    found = _ask(entry, kind, said + added, calls, rng)
+    found = _ask(entry, kind, said, added, calls, rng)
     if not after:
         return found
     text = found.text if found.text[-1] in ".?" else f"{found.text}."
@@ -86,26 +88,27 @@ def ask_lacking(entry: Entry, rng: random.Random) -> Ask:
     return Ask(said, entry.function, (), f"catalogue/{entry.function.domain}", missing=what)
 
 
-def _ask(entry: Entry, kind: str, said: str, calls: list[dict[str, Any]], rng: random.Random) -> Ask:
+def _ask(entry: Entry, kind: str, said: str, added: str, calls: list[dict[str, Any]], rng: random.Random) -> Ask:
+    """A request in one of its frames. added: what follows it, before the mark at its end."""
     said = re.sub(r"\[\[|\]\]", "", said)
-    clauses = [_article(command.format(said)) for command in _COMMANDS.get(kind, [])]
-    sentence = _tidy(rng.choice(_FRAMES[kind]).format(said))
+    mark = said[-1] if kind == "q" else ""
+    said = _article(re.sub(r"\b(last|past|next) (an?|one) ", r"\1 ", said.removesuffix(mark) + added + mark))
+    frames = _FRAMES[kind]
+    if said.startswith(("how ", "what ", "for each ")):
+        frames = [frame for frame in frames if not frame.startswith(("What", "Give"))]
+    sentence = rng.choice(frames).format(said)
+    sentence = _article(sentence[0].upper() + sentence[1:])
+    sentence = re.sub(r"([.?!]['\"]?)\.$", r"\1", sentence)  # a value may end with a mark of its own
+    if sentence[-1] == "." and rng.random() < 0.04:
+        sentence = sentence[:-1]
     context = rng.choice((*entry.contexts, rng.choice(_ANYWHERE))) if rng.random() < _CONTEXTS else ""
-    if rng.random() < 0.04:
-        sentence = sentence.rstrip(".")
+    clauses = [_article(command.format(said)) for command in _COMMANDS.get(kind, [])]
     return Ask(sentence, entry.function, calls, f"catalogue/{entry.function.domain}", clauses, context)
 
 
-def _tidy(sentence: str) -> str:
-    """A capital at the beginning; no full stop after an abbreviation's, and a question's mark at its very end."""
-    sentence = re.sub(r"([.?!])\1+$", r"\1", sentence)
-    sentence = re.sub(r"\?(, [^?]+|\s[^?]+)\.?$", r"\1?", sentence)
-    sentence = _article(re.sub(r"\b(last|past|next) (an?|one) ", r"\1 ", sentence))
-    return sentence[0].upper() + sentence[1:]
-
-
 def _article(text: str) -> str:
-    return re.sub(r"\b([Aa]) (?=[aeio](?!ne\b|nce\b|uro)|8\d*\b|11\b|18\b)", r"\1n ", text)
+    """`an` where it belongs; a letter named a, or the A of Serie A, stays."""
+    return re.sub(rf"(^A|\ba) (?={_VOWEL})", r"\1n ", text)
 
 
 def _values(entry: Entry, text: str, rng: random.Random) -> dict[str, Value]:

@@ -219,7 +219,7 @@ def _different_asks(pool: Pool, source: str, count: int, rng: random.Random) -> 
 
 
 def irrelevance(pool: Pool, source: str, rng: random.Random) -> Row | None:
-    count = 1 if rng.random() < 0.7 else rng.choice((2, 2, 3, 4))
+    count = 1 if rng.random() < 0.75 else rng.choice((2, 2, 3, 4))
     if source == "missing":
         ask = asking.ask_lacking(rng.choice([entry for entry in pool.entries if entry.lacking]), rng)
         functions = [ask.function, *pool.others([ask.function], count - 1, rng, near=0.5)]

@@ -41,7 +41,8 @@ def _joined(asks: Sequence[Ask], rng: random.Random) -> str:
 def _lowered(text: str) -> str:
     """Ready to stand after other words, unless it begins with a name."""
     first = re.split(r"[\s,']", text)[0]
-    return text if first == "I" or not first[1:].islower() else text[0].lower() + text[1:]
+    is_name = first == "I" or (len(first) > 1 and not first[1:].islower())
+    return text if is_name else text[0].lower() + text[1:]
 
 
 def _in_one_sentence(clauses: Sequence[str], rng: random.Random) -> str:
