@@ -264,10 +264,8 @@ class _Reader:
         for _ in range(count):
             start = at + 8
             at = start + int.from_bytes(data[at:start], "little")
-            if at > len(data):
-                break
-            found.append(data[start:at])
-        if len(found) < count or at > len(data):
+            found.append(data[start:at])  # behind the file's end there are no bytes, and no length but 0
+        if at > len(data):
             raise self.error(f"cut short, or damaged at byte {self.at:,} of {len(data):,}")
         self.at = at
         try:

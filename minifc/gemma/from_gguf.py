@@ -12,23 +12,23 @@ from minifc.gguf import Gguf
 
 _MODEL_TYPES = {"gemma2": "gemma2", "gemma3": "gemma3_text"}
 # Entries of the metadata, below the name of the architecture, and config.json's names for them.
-_SIZES = {
+_REQUIRED = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
     "feed_forward_length": "intermediate_size",
     "attention.head_count": "num_attention_heads",
     "attention.head_count_kv": "num_key_value_heads",
     "attention.key_length": "head_dim",
-    "context_length": "max_position_embeddings",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "context_length": "max_position_embeddings",
 }
-_WITH_DEFAULTS = {  # Hugging Face's defaults are llama.cpp's
+_IN_GEMMA3 = {"attention.sliding_window": "sliding_window", "rope.freq_base": "rope_theta"}  # required there
+_OPTIONAL = {  # llama.cpp's defaults are Hugging Face's
     "attention.sliding_window_pattern": "sliding_window_pattern",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
     "rope.freq_base_swa": "rope_local_base_freq",
 }
-_DEFAULTS_OF_GEMMA2 = {"attention.sliding_window": "sliding_window", "rope.freq_base": "rope_theta"}
 # The largest model of each generation, by its number of layers, scales queries by hidden_size / num_attention_heads.
 # The file does not say so: llama.cpp knows it by that number, too.
 _LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
@@ -74,7 +74,7 @@ def holds_gain(tensor: str) -> bool:
 def config_data(file: Gguf) -> dict[str, Any]:
     """What config.json would say, as far as the file has it. Raises ConfigError for a model that is no Gemma 2 or 3."""
     architecture = file.metadata.get("general.architecture")
-    if architecture not in _MODEL_TYPES:
+    if not isinstance(architecture, str) or architecture not in _MODEL_TYPES:
         raise ConfigError(
             f"{file.path}: the architecture is {architecture!r}; minifc runs {' and '.join(_MODEL_TYPES)}"
         )
@@ -83,11 +83,7 @@ def config_data(file: Gguf) -> dict[str, Any]:
         for key, value in file.metadata.items()
         if key.startswith(f"{architecture}.")
     }
-    required, optional = _SIZES, _WITH_DEFAULTS
-    if architecture == "gemma2":
-        optional = optional | _DEFAULTS_OF_GEMMA2
-    else:
-        required = required | _DEFAULTS_OF_GEMMA2
+    required = _REQUIRED | (_IN_GEMMA3 if architecture == "gemma3" else {})
     for key in required:
         value = settings.get(key)
         if not isinstance(value, int | float) or value <= 0:
@@ -100,7 +96,7 @@ def config_data(file: Gguf) -> dict[str, Any]:
         raise ConfigError(
             f"{file.path}: {architecture}.block_count is {layers:,}, but there are {len(file.tensors)} tensors"
         )
-    data = {name: settings[key] for key, name in (required | optional).items() if key in settings}
+    data = {name: settings[key] for key, name in (_REQUIRED | _IN_GEMMA3 | _OPTIONAL).items() if key in settings}
     scale = data["hidden_size"] // data["num_attention_heads"] if layers == _LAYERS_OF_27B[architecture] else None
     return (
         data
@@ -129,8 +125,9 @@ def _ids(metadata: dict[str, Any]) -> dict[str, Any]:
     tokens = metadata.get("tokenizer.ggml.tokens")
     ends = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
     ends += [tokens.index(name) for name in _ENDS if isinstance(tokens, list) and name in tokens]
+    ends = [id_ for place, id_ in enumerate(ends) if id_ is not None and id_ not in ends[:place]]
     return {
         "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id", 2),
         "pad_token_id": metadata.get("tokenizer.ggml.padding_token_id", 0),
-        "eos_token_id": list(dict.fromkeys(id_ for id_ in ends if id_ is not None)) or None,
+        "eos_token_id": ends or None,
     }

@@ -1,8 +1,10 @@
 """Models in GGUF files: equal to transformers', which reads such files by llama.cpp's own package."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from gguf_files import model_metadata, model_tensors, stored, write_gguf
 
 from minifc.errors import CheckpointError, ConfigError
 from minifc.gemma.checkpoint import load_model, save_model, stored_dtype
-from minifc.gemma.config import FULL, SLIDING, GemmaConfig, load_config
-from minifc.gemma.from_gguf import parameter_name
+from minifc.gemma.config import FULL, SLIDING, GemmaConfig, config_from_dict, load_config
+from minifc.gemma.from_gguf import config_data, parameter_name
 from minifc.gemma.generate import generate
+from minifc.gguf import read_gguf
 from minifc.text.tokenizer import load_tokenizer
 
 EQUAL = 1e-5  # of the largest logit
@@ -255,6 +258,7 @@ def without(key: str) -> dict[str, Any]:
     [
         (GEMMA2 | {"general.architecture": "llama"}, "the architecture is 'llama'; minifc runs gemma2 and gemma3"),
         (GEMMA2 | {"general.architecture": "gemma3n"}, "the architecture is 'gemma3n'"),
+        (GEMMA3 | {"tokenizer.ggml.eos_token_id": [1, 106]}, "eos_token_id is [[1, 106]]"),
         (without("gemma3.attention.key_length"), "gemma3.attention.key_length is None; it must be a number above 0"),
         (without("gemma3.attention.sliding_window"), "gemma3.attention.sliding_window is None"),
         (without("gemma3.rope.freq_base"), "gemma3.rope.freq_base is None"),
@@ -279,6 +283,19 @@ def test_metadata_of_another_model_are_refused(write: Write, metadata: dict[str,
         described(write, metadata)
     assert "small.gguf: " in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_metadata_of_any_other_type_are_refused(write: Write) -> None:
+    """Whatever stands there: a number, a string or a list."""
+    for metadata in (GEMMA2 | IDS, GEMMA3 | IDS):
+        kinds: tuple[Any, ...] = (7, 0.5, float("inf"), True, "x", [1, 2], ["x"])
+        table = {"token_embd.weight": stored(torch.zeros(99, 8), "F32")}
+        file = read_gguf(write(metadata, table | {str(i): stored(torch.zeros(8), "F32") for i in range(70)}))
+        for key in list(metadata):
+            for value in kinds:
+                changed = replace(file, metadata=file.metadata | {key: value})
+                with contextlib.suppress(ConfigError):
+                    config_from_dict(config_data(changed))
 
 
 def test_sizes_that_nothing_holds_are_refused(write: Write) -> None:
