@@ -23,7 +23,9 @@ from minifc.gemma.model import Gemma
 from minifc.hub import TINY, Source
 from minifc.loading import locate
 from minifc.text.calls import TAGS
-from minifc.tuning.adapter import save_adapter
+from minifc.text.dialects.functiongemma import FUNCTIONGEMMA
+from minifc.text.dialects.json_calls import JSON_CALLS
+from minifc.tuning.adapter import merge, save_adapter
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, plain_vocabulary
 
 
@@ -92,6 +94,38 @@ def test_a_run_names_its_format_and_base(
     assert locate(folder / "adapter").format == "gemma"  # a folder says nothing of those below it
 
 
+@pytest.mark.parametrize("format", ["gemma", "functiongemma"])
+def test_transformers_takes_a_turn_apart(exported: Path, tiny: Path, tmp_path: Path, format: Any) -> None:
+    """By the response_template, what minifc.parse_calls finds; and decoding keeps what FunctionGemma's own does."""
+    to = exported
+    if format == "functiongemma":
+        model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+        minifc.add_tokens(model, tokenizer, FUNCTIONGEMMA.tokens)
+        to = tmp_path / "functiongemma"
+        merge(model)
+        export.write_model(model, tokenizer, to, format)
+    ours, theirs = minifc.load_tokenizer(to), AutoTokenizer.from_pretrained(to)
+    calls = [{"name": "f", "arguments": {"a": "x, {y", "n": [1, {"k": True}]}}, {"name": "g", "arguments": {}}]
+    messages = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "thinking": "Hm.", "content": "So:", "tool_calls": calls},
+        *({"role": "tool", "content": "3"} for _ in calls),
+        {"role": "assistant", "content": "It is 3."},
+    ]
+    for end in (2, 5):
+        prompt = minifc.render(messages[: end - 1], ours, [], format, add_generation_prompt=True)
+        turn = minifc.render(messages[:end], ours, [], format).ids[len(prompt.ids) :]
+        if end == 2 and format == "functiongemma":
+            kept = theirs.decode(turn, skip_special_tokens=True)
+            assert kept.endswith("{k:true}]}<end_function_call><start_function_call>call:g{}<end_function_call>")
+        found = theirs.parse_response(turn, prefix=prompt.ids)
+        expected = messages[end - 1]
+        assert found["content"] == expected["content"]
+        assert found.get("thinking") == expected.get("thinking")
+        assert [call["function"] for call in found.get("tool_calls", [])] == expected.get("tool_calls", [])
+        assert [vars(call) for call in minifc.parse_calls(turn, ours, format)] == expected.get("tool_calls", [])
+
+
 def change_config(folder: Path, **fields: Any) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
@@ -136,7 +170,7 @@ def test_the_adapters_own_format_is_the_templates(
     ],
 )
 def test_the_card_names_base_and_licence(base: Source, head: str, start: str, licence: str) -> None:
-    card = export.model_card("caller", base)
+    card = export.model_card("caller", base, JSON_CALLS)
     assert card.startswith(f"---\n{head}library_name: transformers\n")
     assert f"\n# caller\n\n{start}-tuned for function calling" in card
     assert f"Licence: {licence}" in card
@@ -156,7 +190,7 @@ def test_the_card_names_base_and_licence(base: Source, head: str, start: str, li
 def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, licence: str, tmp_path: Path) -> None:
     if readme is not None:
         (tmp_path / "README.md").write_text(readme)
-    card = export.model_card("caller", Source(str(tmp_path), tmp_path))
+    card = export.model_card("caller", Source(str(tmp_path), tmp_path), JSON_CALLS)
     assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
     assert "base_model" not in card
     assert str(tmp_path) not in card

@@ -23,7 +23,8 @@ from minifc.errors import CallError, ConfigError, DataError, HubError, OptionErr
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma, RMSNorm
 from minifc.hub import find_model
-from minifc.text.calls import TAGS, read_call
+from minifc.text.calls import TAGS, Call, read_call
+from minifc.text.dialects import dialect_of
 from minifc.text.template import stop_ids
 from minifc.text.tokenizer import Tokenizer
 from minifc.train import main
@@ -447,6 +448,20 @@ def test_28_every_source_name_becomes_the_formats_one_role(load: Load) -> None:
             text = minifc.render(messages, tokenizer, format="gemma").text
             assert "<start_of_turn>user\n" in text
             assert "<start_of_turn>model\n" in text
+
+
+@pytest.mark.parametrize("format", ["gemma", "functiongemma"])
+def test_32_an_argument_may_hold_the_closing_tag(load: Load, format: str) -> None:
+    # without: looking for the tags' spelling in the turn's text
+    _, tokenizer = load()
+    dialect = dialect_of(format, tokenizer)
+    tokenizer.add_tokens(dialect.tokens)
+    said = f"{dialect.end}{dialect.begin}{dialect.delimiter}"
+    call = {"name": "echo", "arguments": {"text": said, "then": "x"}}
+    messages = [{"role": "user", "content": "Echo it."}, {"role": "model", "tool_calls": [call]}]
+    rendered = minifc.render(messages, tokenizer, format=format)
+    turn = [id_ for id_, mask in zip(rendered.ids, rendered.mask, strict=True) if mask]
+    assert minifc.parse_calls(turn, tokenizer, format) == [Call(**call)]
 
 
 def test_reused_ids_need_no_room(load: Load) -> None:

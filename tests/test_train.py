@@ -11,7 +11,7 @@ from commands import run
 from safetensors.torch import load_file, save_file
 
 import minifc
-from minifc import evaluate, train
+from minifc import evaluate, export, train
 from minifc.cli import run_command
 from minifc.data import Conversation
 from minifc.data.toy import training_cases
@@ -19,6 +19,7 @@ from minifc.evaluation.held_out import read_held_out, write_conversations
 from minifc.evaluation.likelihood import bits_per_byte
 from minifc.evaluation.report import BITS_PER_BYTE, SHARES
 from minifc.text.calls import TAGS
+from minifc.text.dialects.functiongemma import TOKENS
 from minifc.text.messages import normal_messages
 
 QUICK = ["--max-steps", "2", "--cases", "4", "--rows", "2"]
@@ -268,6 +269,25 @@ def test_own_data_in_the_courses_format(rows: Path, tmp_path: Path, capsys: pyte
     assert f"new tokens: {tags}" in " ".join(printed.split())
     assert max(len(line) for line in printed.splitlines() if str(tmp_path) not in line) <= 80
     assert "bits per byte" in printed
+
+
+def test_own_data_in_functiongemmas_format(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained, asked with and without the grammar, exported, and asked again there."""
+    monkeypatch.setenv("COLUMNS", "100")
+    folder, to = str(tmp_path / "run"), str(tmp_path / "model")
+    options = ["--data", str(rows), "--format", "functiongemma", "--max-steps", "2", "--eval-share", "0.2"]
+    assert run(train.main, *options, "--to", folder) == 0
+    printed = capsys.readouterr().out
+    assert f"new tokens: {' '.join(TOKENS)}\n" in printed
+    assert "bits per byte" in printed
+    assert run(evaluate.main, "--model", folder, "--how", "both", "--max-new-tokens", "60") == 0
+    assert set(shares(capsys.readouterr().out)) == {*SHARES.values(), BITS_PER_BYTE}
+    assert run(export.main, folder, "--to", to) == 0
+    loaded = minifc.load(to)
+    assert loaded.format == "functiongemma"
+    assert loaded.tokenizer.control["<start_function_response>"] in loaded.model.config.eos_token_id
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, place: str, *argv: str) -> None:

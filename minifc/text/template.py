@@ -160,8 +160,9 @@ def encode(found: Sequence[Piece], tokenizer: Tokenizer) -> Rendered:
 
 def stop_ids(tokenizer: Tokenizer, format: Format = "gemma") -> tuple[int, ...]:
     """The ids that end a model turn. Both, whatever the format: a model may know either. And those of its dialect."""
+    both = (tokenizer.eos_id, tokenizer.end_of_turn_id)
     stops = [token for token in dialect_of(format, tokenizer).stops if token in tokenizer.control]
-    return (tokenizer.eos_id, tokenizer.end_of_turn_id, *(tokenizer.control[token] for token in stops))
+    return (*both, *(tokenizer.control[token] for token in stops))
 
 
 # --- running a template --------------------------------------------------------------------------------------------

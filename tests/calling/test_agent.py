@@ -16,6 +16,7 @@ from minifc.errors import SchemaError, TokenizerError
 from minifc.gemma.model import Gemma
 from minifc.loading import Loaded, load
 from minifc.text.calls import TAGS, THINK
+from minifc.text.dialects.functiongemma import TOKENS
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -37,7 +38,7 @@ def echo(text: str) -> str:
 @pytest.fixture
 def tokenizer(tiny: Path) -> Tokenizer:
     tokenizer = load_tokenizer(tiny)
-    tokenizer.add_tokens(list(TAGS))
+    tokenizer.add_tokens((*TAGS, *TOKENS))
     return tokenizer
 
 
@@ -445,3 +446,42 @@ def test_a_template_of_another_model(scripted: Callable[..., Agent], tokenizer: 
         f"<start_of_turn>assistant\n{written}<end_of_turn>\n"
         f"<start_of_turn>user\nAre you there?<end_of_turn>\n<start_of_turn>{asks_for}\n"
     )
+
+
+# --- functiongemma -------------------------------------------------------------------------------------------------
+
+
+def call_of(name: str, arguments: str) -> str:
+    return f"<start_function_call>call:{name}{{{arguments}}}<end_function_call>"
+
+
+def test_functiongemma_goes_on_in_one_turn(scripted: Callable[..., Agent]) -> None:
+    """It stops to be told the results, and each of these has the name of its call."""
+    calls = call_of("add", "x:2,y:3") + call_of("echo", "text:<escape>a,b:}<escape>")
+    agent = scripted(calls, "It is 5.", "Yes.", format="functiongemma")
+    assert [(event.kind, event.text) for event in agent.ask("?") if event.kind in ("call", "result")] == [
+        ("call", '{"name": "add", "arguments": {"x": 2, "y": 3}}'),
+        ("result", "5"),
+        ("call", '{"name": "echo", "arguments": {"text": "a,b:}"}}'),
+        ("result", "a,b:}"),
+    ]
+    list(agent.ask("Sure?"))
+    first, second, third = agent.prompts
+    assert first.endswith("<end_of_turn>\n<start_of_turn>model\n")
+    assert second == (
+        f"{first}{calls}<start_function_response>response:add{{value:5}}<end_function_response>"
+        "<start_function_response>response:echo{value:<escape>a,b:}<escape>}<end_function_response>"
+    )
+    assert third == f"{second}It is 5.<end_of_turn>\n<start_of_turn>user\nSure?<end_of_turn>\n<start_of_turn>model\n"
+    rendered = render(agent.messages, agent.tokenizer, agent.schemas, "functiongemma")
+    assert agent.tokenizer.decode(rendered.ids) == f"{third}Yes.<end_of_turn>\n"
+    assert rendered.ids[: len(agent.ids)] == agent.ids
+
+
+def test_what_is_wrong_with_functiongemmas_call_is_told(scripted: Callable[..., Agent]) -> None:
+    agent = scripted(call_of("add", "x: 2"), call_of("sum", "x:2"), "I give up.", format="functiongemma")
+    results = [event.text for event in agent.ask("?") if event.kind == "result"]
+    assert "the call cannot be read: no value at character 11" in results[0]
+    assert "there is no tool sum" in results[1]
+    assert "response:error{error:<escape>the call cannot be read" in agent.prompts[1]
+    assert "response:sum{error:<escape>there is no tool sum" in agent.prompts[2]

@@ -16,9 +16,10 @@ import minifc
 from minifc.errors import TemplateError
 from minifc.text.calls import TAGS
 from minifc.text.dialects import exported_template
+from minifc.text.dialects.functiongemma import TOKENS
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMATS = ("gemma", "course")
+FORMATS = ("gemma", "course", "functiongemma")
 
 
 def answered(*results: tuple[str, str]) -> list[dict[str, Any]]:
@@ -53,11 +54,12 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Our tokenizer with all tags, and for each format transformers' with the template."""
     folder = tiny if request.param == "tiny" else request.getfixturevalue("shared") / "gemma-2-2b-it"
     ours = load_tokenizer(folder)
-    ours.add_tokens([tag for tag in TAGS if tag not in ours.control])
+    ours.add_tokens((*TAGS, *TOKENS))
     return Pair(ours, {format: with_template(ours, tmp_path_factory.mktemp(format), format) for format in FORMATS})
 
 
-MARKERS = (*TAGS, *"<pad> <eos> <bos> <unk> <mask> <2mass> [@BOS@] <start_of_turn> <end_of_turn> <unused".split())
+OFFICIAL = "<pad> <eos> <bos> <unk> <mask> <2mass> [@BOS@] <start_of_turn> <end_of_turn> <unused".split()
+MARKERS = (*TAGS, *TOKENS, *OFFICIAL)
 
 
 def spells_nothing(text: str) -> bool:
@@ -296,7 +298,7 @@ hostile = st.lists(
 
 def own(tiny: Path, template: str) -> Tokenizer:
     tokenizer = load_tokenizer(tiny)
-    tokenizer.add_tokens([tag for tag in TAGS if tag not in tokenizer.control])
+    tokenizer.add_tokens((*TAGS, *TOKENS))
     tokenizer.settings["chat_template"] = template
     return tokenizer
 

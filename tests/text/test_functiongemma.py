@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers import AutoTokenizer
 
 import minifc
 from minifc.data import Conversation, audit, draft
 from minifc.data.learning import tokens_to_add
 from minifc.errors import CallError, TemplateError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, Call, as_listed
-from minifc.text.dialects import DELIMITER
+from minifc.text.dialects import DELIMITER, exported_template
 from minifc.text.dialects.functiongemma import FUNCTIONGEMMA, TOKENS, read_call, write_call
 from minifc.text.messages import normal_messages
 from minifc.text.template import render, stop_ids
@@ -185,11 +186,11 @@ PIECES = [*"abcXYZ_-.:,{}[]<>'\"\\ \n\té日😀", "<escape>", "<end_function_ca
 class Drawing:
     """Random conversations that the published template takes."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int, pieces: list[str] = PIECES) -> None:
+        self.rng, self.pieces = random.Random(seed), pieces
 
     def text(self, most: int = 5) -> str:
-        return "".join(self.rng.choice(PIECES) for _ in range(self.rng.randint(0, most)))
+        return "".join(self.rng.choice(self.pieces) for _ in range(self.rng.randint(0, most)))
 
     def name(self) -> str:
         return self.rng.choice(["a", "B", "c_1", "d e", "f.g", "A", "enum", "items", "ß", "type", "description"])
@@ -286,6 +287,22 @@ def test_random_conversations_are_the_published_templates(taught: Tokenizer, pub
         else:
             assert rendered.ids == taught.encode(text, control_tokens=True), seed
     assert 0 < forgeries < 500
+
+
+def test_the_exported_template_renders_the_same_in_transformers(taught: Tokenizer, tmp_path: Path) -> None:
+    """Ids, and which of them are learned from."""
+    taught.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path, chat_template=exported_template(FORMAT, taught))
+    harmless = [piece for piece in PIECES if not piece.startswith("<")]
+    for seed in range(150):
+        drawing = Drawing(seed, harmless)
+        messages, tools = drawing.conversation(), [drawing.tool() for _ in range(drawing.rng.randint(0, 2))]
+        rendered = render(messages, taught, tools, FORMAT)
+        found = theirs.apply_chat_template(
+            messages, tools=tools or None, return_dict=True, return_assistant_tokens_mask=True
+        )
+        assert found["input_ids"] == rendered.ids, seed
+        assert [bool(mask) for mask in found["assistant_masks"]] == rendered.mask, seed
 
 
 def test_content_is_never_a_token(taught: Tokenizer) -> None:

@@ -325,3 +325,15 @@ def test_every_module_of_an_extended_model_moves_with_it(model: Gemma) -> None:
     model.to("meta")
     tensors: list[Tensor | nn.Parameter] = [*model.parameters(), *model.buffers()]
     assert all(tensor.device.type == "meta" for tensor in tensors)
+
+
+def test_tokens_go_where_they_belong(fresh: Fresh, tokenizer: Tokenizer) -> None:
+    """On reserved ids the table does not grow, and may have more rows than the tokenizer ids; these rows are trained."""
+    reserved = [id_ for name, id_ in tokenizer.control.items() if name.startswith("<unused")]
+    size = tokenizer.size
+    model = fresh(vocab_size=size + 5)
+    wanted = {"<a>": reserved[7], "<b>": reserved[3]}
+    assert add_tokens(model, tokenizer, ["<a>", "<b>"], ids=wanted) == [reserved[7], reserved[3]]
+    assert (tokenizer.size, model.model.embed_tokens.size) == (size, size + 5)
+    assert model.model.embed_tokens.rows.requires_grad
+    assert tokenizer.decode([reserved[3]]) == "<b>"
