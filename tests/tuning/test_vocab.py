@@ -328,7 +328,7 @@ def test_every_module_of_an_extended_model_moves_with_it(model: Gemma) -> None:
 
 
 def test_tokens_go_where_they_belong(fresh: Fresh, tokenizer: Tokenizer) -> None:
-    """On reserved ids the table does not grow, and may have more rows than the tokenizer ids; these rows are trained."""
+    """On reserved ids the table does not grow, and may have more rows than the tokenizer ids; these are trained."""
     reserved = [id_ for name, id_ in tokenizer.control.items() if name.startswith("<unused")]
     size = tokenizer.size
     model = fresh(vocab_size=size + 5)
