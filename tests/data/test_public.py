@@ -440,3 +440,9 @@ def test_sources_have_a_commit_a_licence_and_a_hash(tmp_path: Path) -> None:
         assert source.licence
         assert source.names(tmp_path) == []
     assert fingerprint({"a": "1"}) != fingerprint({"a": "2"})
+
+
+def test_every_pool_is_there_and_used() -> None:
+    kinds = " ".join(kind for entry in entries() for kind in entry.kinds.values())
+    used = {name for names in re.findall(r"\bpool ([a-z_|]+)", kinds) for name in names.split("|")}
+    assert used | {"home_state"} == set(values.pools())

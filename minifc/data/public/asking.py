@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from minifc.data.public import joining
 from minifc.data.public.catalogue import DERIVED, SLOT, Entry
 from minifc.data.public.functions import Ask
 from minifc.data.public.values import Value, draw, join, later, options, pools
@@ -45,6 +46,7 @@ _ANYWHERE = (
     "It's for a friend.", "Good morning!", "I'm new to this.", "My daughter wants to know this.",
     "Sorry to bother you.", "I was wondering about something.", "This is for a school project.", "Let's get started.",
 )  # fmt: skip
+_TOLD = 0.45  # share of requests for several calls that describe things first and ask about them afterwards
 _AGAIN = ("Do the same for {}.", "Also for {}.", "And then for {}.", "Then the same for {}.", "And what about {}?")
 _SAYS_OPTIONAL = (0, 0, 0, 1, 1, 2)  # how many arguments that could be left out are said
 # What stands after `an`: not every vowel (a euro, a one), and no word that can follow a name.
@@ -66,6 +68,8 @@ def ask(entry: Entry, rng: random.Random) -> Ask:
 def ask_many(entry: Entry, count: int, rng: random.Random) -> Ask | None:
     """Several calls in one request; None where the drawn wording cannot say that."""
     kind, text = rng.choice(entry.wordings)
+    if rng.random() < _TOLD and (told := _tell_parts(entry, kind, text, count, rng)):
+        return told
     many = rng.choice((_list_one, _list_one, _repeat_part, _repeat_part, _respectively))(entry, text, count, rng)
     if many is None:
         return None
@@ -103,7 +107,8 @@ def _ask(entry: Entry, kind: str, said: str, added: str, calls: list[dict[str, A
         sentence = sentence[:-1]
     context = rng.choice((*entry.contexts, rng.choice(_ANYWHERE))) if rng.random() < _CONTEXTS else ""
     clauses = [_article(command.format(said)) for command in _COMMANDS.get(kind, [])]
-    return Ask(sentence, entry.function, calls, f"catalogue/{entry.function.domain}", clauses, context)
+    role = rng.choice(entry.roles) if entry.roles else ""
+    return Ask(sentence, entry.function, calls, f"catalogue/{entry.function.domain}", clauses, context, role)
 
 
 def _article(text: str) -> str:
@@ -211,7 +216,7 @@ def _respectively(entry: Entry, text: str, count: int, rng: random.Random) -> _M
         return None
     pair = rng.sample(slots, 2)
     sets = _different(entry, text, count, rng, vary=pair)
-    if sets is None:
+    if sets is None or any(len({repr(values[slot].meant) for values in sets}) < count for slot in pair):
         return None
     for slot in pair:
         text = text.replace(f"{{{slot}}}", join([values[slot].said for values in sets], rng))
@@ -234,7 +239,43 @@ def _repeat_part(entry: Entry, text: str, count: int, rng: random.Random) -> _Ma
     if rng.random() < 0.15:
         again = rng.choice(_AGAIN).format(join(parts[1:], rng))
         return _fill(before + parts[0] + behind, sets[0]), again, sets
-    joined = rng.choice(
+    joined = join(parts, rng) if len(part.split()) < 4 else _joined(parts, rng)
+    return _fill(before + joined + behind, sets[0]), "", sets
+
+
+def _tell_parts(entry: Entry, kind: str, text: str, count: int, rng: random.Random) -> Ask | None:
+    """There is a triangle with ... There is also one with ... What is the area of each of them?
+
+    None where the repeated part of the wording is no thing, or what is before it does not ask about one.
+    """
+    match = re.fullmatch(r"(.*\b(?:of|for|by|on|from|to)) \[\[((?:an?|the|some\w+) .*?)\]\](.*)", text)
+    if match is None or kind not in _QUESTIONS:
+        return None
+    head, part, tail = match.groups()
+    sets = _different(entry, text, count, rng, vary=SLOT.findall(part))
+    if sets is None:
+        return None
+    parts = [_article(_fill(part, values)) for values in sets]
+    added, more = _optional(entry, set(sets[0]), rng) if rng.random() < 0.4 else ("", {})
+    asked = _fill(f"{head} {rng.choice(('each of them', 'each', 'each one', 'all of them'))}{tail}", sets[0]) + added
+    calls = [_arguments(entry, values | more) for values in sets]
+    question = rng.choice(_QUESTIONS[kind]).format(asked)
+    told = f"{joining.described(parts, rng)} {question}"
+    if entry.roles and rng.random() < 0.4:
+        told = f"{joining.introduced(rng.choice(entry.roles), rng)[0]} {told}"
+    return Ask(told, entry.function, calls, f"catalogue/{entry.function.domain}")
+
+
+_QUESTIONS = {
+    "c": ["What is {}?", "Can you calculate {}?", "I need to know {}.", "Please compute {}.", "What would be {}?",
+          "Could you help me find {}?"],
+    "f": ["Can you find {}?", "I need {}.", "Please look up {}.", "Could you get {} for me?"],
+}  # fmt: skip
+
+
+def _joined(parts: Sequence[str], rng: random.Random) -> str:
+    """Parts of several words."""
+    return rng.choice(
         (
             join(parts, rng),
             " and ".join(parts),
@@ -242,10 +283,10 @@ def _repeat_part(entry: Entry, text: str, count: int, rng: random.Random) -> _Ma
             "; ".join(parts[:-1]) + "; and " + parts[-1],
             ", and also ".join(parts),
             ", then ".join(parts),
+            ", followed by ".join(parts),
             join([f"({number}) {part}" for number, part in enumerate(parts, 1)], rng),
         )
     )
-    return _fill(before + joined + behind, sets[0]), "", sets
 
 
 def _is_plain(entry: Entry, name: str) -> bool:

@@ -1,6 +1,7 @@
 """A catalogue of functions with the ways in which people ask for them: text files, one per domain.
 
     @ I'm laying out a garden.                       a sentence that may stand before any request of the domain
+    & an architect checking a plan                   who may ask
     == frustum_volume, volume_of_frustum             a function, by names of which one is shown; after ~ what it has in
                                                      common with others that could stand in for it
     Volume of a cut cone. | Compute the volume of a cut cone.          what it does, in wordings of which one is shown
@@ -27,7 +28,7 @@ from importlib.resources import files
 from typing import Any
 
 from minifc.data.public.functions import NO_DEFAULT, Function, Parameter
-from minifc.data.public.values import options
+from minifc.data.public.values import options, pools
 from minifc.errors import DataError
 
 SLOT = re.compile(r"{([\w.]+)}")
@@ -53,6 +54,7 @@ class Entry:
     wordings: Sequence[tuple[str, str]]  # (c, f, i or q; text)
     lacking: Sequence[tuple[str, str]]  # (sentence, what it lacks)
     contexts: Sequence[str]
+    roles: Sequence[str]
 
     def type_of(self, name: str) -> str:
         """The JSON type of a parameter or of a part of one."""
@@ -74,12 +76,14 @@ def entries() -> tuple[Entry, ...]:
 
 def read_catalogue(text: str, domain: str) -> Iterator[Entry]:
     """The entries of one file. Raises DataError naming the line."""
-    contexts = [line[2:].strip() for line in text.splitlines() if line.startswith("@ ")]
-    for block in re.split(r"^== ", text, flags=re.MULTILINE)[1:]:
-        yield _read_entry(block.strip().splitlines(), domain, contexts)
+    head, *blocks = re.split(r"^== ", text, flags=re.MULTILINE)
+    contexts = [line[2:].strip() for line in head.splitlines() if line.startswith("@ ")]
+    roles = [line[2:].strip() for line in head.splitlines() if line.startswith("& ")]
+    for block in blocks:
+        yield _read_entry(block.strip().splitlines(), domain, contexts, roles)
 
 
-def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str]) -> Entry:
+def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str], roles: Sequence[str]) -> Entry:
     head, _, label = lines[0].partition(" ~ ")
     names, texts = head.split(", "), lines[1].split(" | ")
     parameters: dict[str, Parameter] = {}
@@ -109,7 +113,7 @@ def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str]) -> E
     purpose = texts[0][0].lower() + texts[0][1:].rstrip(".")
     group = f"catalogue/{label or names[0]}"
     function = Function(names, texts, list(parameters.values()), domain, purpose, group)
-    entry = Entry(function, kinds, phrases, wordings, lacking, contexts)
+    entry = Entry(function, kinds, phrases, wordings, lacking, contexts, roles)
     _check(entry)
     return entry
 
@@ -124,6 +128,9 @@ def _parameter(match: re.Match[str]) -> Parameter:
     texts = [text, with_article(text)]
     if of and of.startswith("percent "):  # a rate is a fraction, whether that is said or not
         texts.append(_FRACTION.sub("", text).rstrip(".") + ".")
+    if of and of.startswith("pool ") and kind == "string" and "such as" not in text:
+        example, _ = pools()[of.split()[1].partition("|")[0]][0]
+        texts.append(f"{with_article(text).rstrip('.')}, e.g. {example}.")
     return Parameter(name, schema, texts, required == "*", NO_DEFAULT if default is None else _json(default))
 
 

@@ -26,6 +26,8 @@ from minifc.data.public.joining import joined, with_context
 from minifc.data.public.tools import show
 
 Row = dict[str, Any]
+_NAMED = 0.02  # share of requests that name the function
+_LONG, _QUOTED = 40, 0.2  # words of a long request, and the share of such that stand in quotation marks
 # Words that say nothing about what a function is for.
 _COMMON = frozenset(
     "the for and with from its get find calculate compute retrieve information check set list show add data about user "
@@ -119,11 +121,17 @@ def row(request: Request, functions: Sequence[Function], category: str, answer: 
     taken: set[str] = set()
     shown = {id(function): show(function, rng, taken) for function in order}
     calls = [shown[id(function)].call(arguments) for function, arguments in request.calls]
+    text = request.text
+    if len(order) == 1 and calls and rng.random() < _NAMED:
+        text = text if text[-1] in ".?!" else f"{text}."
+        text += rng.choice((" Use {} for it.", " Please use the function '{}'.")).format(calls[0]["function"]["name"])
+    if len(text.split()) > _LONG and '"' not in text and rng.random() < _QUOTED:
+        text = f'"{text}"'
     reply: dict[str, Any] = {"role": "assistant", "content": answer or None}
     if calls:
         reply["tool_calls"] = calls
     return {
-        "messages": [{"role": "user", "content": request.text}, reply],
+        "messages": [{"role": "user", "content": text}, reply],
         "tools": [{"type": "function", "function": shown[id(function)].tool} for function in order],
         "source": request.source,
         "category": category,
@@ -161,7 +169,7 @@ def _many_calls(pool: Pool, source: str, rng: random.Random) -> Ask | None:
     count = rng.choice((2, 2, 2, 3, 3, 4))
     if source == "catalogue":
         entry = rng.choice(pool.entries)
-        if rng.random() < 0.75 and (ask := asking.ask_many(entry, count, rng)):
+        if rng.random() < 0.65 and (ask := asking.ask_many(entry, count, rng)):
             return ask
         asks = [asking.ask(entry, rng) for _ in range(count)]
     else:

@@ -41,6 +41,7 @@ class Ask:
     source: str
     clauses: Sequence[str] = field(default_factory=tuple)  # the same as commands without a full stop, to be joined
     context: str = ""  # a sentence that may stand before
+    role: str = ""  # who may ask: an architect checking a plan
     missing: str = ""  # a required argument that it lacks: then it cannot be called
 
 

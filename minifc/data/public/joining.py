@@ -14,7 +14,12 @@ _LEADS = ("I have a few questions. ", "I need help with several things. ", "A fe
 
 def joined(asks: Sequence[Ask], rng: random.Random) -> str:
     """One text that asks for all, in their order."""
-    return with_context(asks[0], _joined(asks, rng))
+    in_clauses = all(ask.clauses for ask in asks)
+    if in_clauses and asks[0].role and rng.random() < _STORIES:
+        return _story([_plain_clause(ask, rng) for ask in asks], asks[0].role, rng)
+    if in_clauses and rng.random() < 0.6:
+        return with_context(asks[0], _in_one_sentence([rng.choice(ask.clauses) for ask in asks], rng))
+    return with_context(asks[0], _in_sentences([ask.text for ask in asks], rng))
 
 
 def with_context(ask: Ask, text: str) -> str:
@@ -22,10 +27,8 @@ def with_context(ask: Ask, text: str) -> str:
     return f"{ask.context} {text}" if ask.context else text
 
 
-def _joined(asks: Sequence[Ask], rng: random.Random) -> str:
-    if all(ask.clauses for ask in asks) and rng.random() < 0.6:
-        return _in_one_sentence([rng.choice(ask.clauses) for ask in asks], rng)
-    texts = [ask.text if ask.text[-1] in ".?!" else f"{ask.text}." for ask in asks]
+def _in_sentences(texts: Sequence[str], rng: random.Random) -> str:
+    texts = [text if text[-1] in ".?!" else f"{text}." for text in texts]
     style = rng.random()
     if style < 0.3:
         return " ".join(texts)
@@ -45,11 +48,75 @@ def _lowered(text: str) -> str:
     return text if is_name else text[0].lower() + text[1:]
 
 
+# --- stories -----------------------------------------------------------------------------------------------------
+
+_STORIES = 0.35  # share of several requests that come in a story
+_NAMES = (("John", "he"), ("Maria", "she"), ("Ahmed", "he"), ("Lisa", "she"), ("Tom", "he"), ("Mei", "she"))
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+_CLOSINGS = ("Can you help with that?", "Can you do all of this?", "Please take care of it.", "Thank you!",
+             "Could you help me with this?", "What are the results?", "Please do this step by step.")  # fmt: skip
+
+
+def introduced(role: str, rng: random.Random) -> tuple[str, str, str]:
+    """A sentence about somebody, the name, and the pronoun."""
+    name, pronoun = rng.choice(_NAMES)
+    return rng.choice(
+        (
+            (f"Imagine you are {role}.", "you", "you"),
+            (f"Suppose you are {role}.", "you", "you"),
+            (f"I am {role}.", "I", "I"),
+            (f"{name} is {role}.", name, pronoun),
+            (f"{name}, a friend of mine, is {role}.", name, pronoun),
+        )
+    )
+
+
+def _story(clauses: Sequence[str], role: str, rng: random.Random) -> str:
+    """Imagine you are an architect. You want to ... You also need to ..."""
+    opening, who, pronoun = introduced(role, rng)
+    if re.search(r"\b(I|me|my)\b", " ".join(clauses)):  # is never replaced: it may be part of what is to be written
+        opening, who, pronoun = f"I am {role}.", "I", "I"
+    verb = "s" if pronoun in ("he", "she") else ""
+    said = [opening]
+    for number, clause in enumerate(clauses):
+        if number == 0:
+            form = rng.choice((f"{who} want{verb} to {clause}.", f"First, {who} need{verb} to {clause}."))
+        elif number == len(clauses) - 1:
+            form = rng.choice(
+                (
+                    f"Finally, {pronoun} would like to {clause}.",
+                    f"{pronoun} also need{verb} to {clause}.",
+                    f"After that, {pronoun} want{verb} to {clause}.",
+                )
+            )
+        else:
+            form = rng.choice((f"Then {pronoun} want{verb} to {clause}.", f"Next, {pronoun} need{verb} to {clause}."))
+        said.append(_capital(form))
+    return " ".join([*said, *([rng.choice(_CLOSINGS)] if rng.random() < 0.6 else [])])
+
+
+def _plain_clause(ask: Ask, rng: random.Random) -> str:
+    """One that does not ask for being told."""
+    return rng.choice([clause for clause in ask.clauses if " me " not in clause[:10]] or ask.clauses)
+
+
+def described(parts: Sequence[str], rng: random.Random) -> str:
+    """Things, one after the other, before something is asked about them."""
+    if rng.random() < 0.5:
+        told = " ".join(f"The {word} one is {part}." for word, part in zip(_ORDINALS, parts, strict=False))
+        return f"{rng.choice(('There are', 'I have', 'Take'))} {_counted(parts)} cases. {told}"
+    more = rng.choice(("There is also", "Then there is", "Now consider", "We also have"))
+    return " ".join([f"There is {parts[0]}.", *(f"{more} {part}." for part in parts[1:])])
+
+
+# --- commands in a row ---------------------------------------------------------------------------------------------
+
+
 def _in_one_sentence(clauses: Sequence[str], rng: random.Random) -> str:
     """Commands joined: First, ... Then ..."""
     plain = [re.sub(r"^(find|get|tell|show) me ", "find ", clause) for clause in clauses]
     whole = [_capital(clause) for clause in clauses]
-    count = {2: "two", 3: "three", 4: "four"}.get(len(clauses), "several")
+    count = _counted(clauses)
     also = "; ".join(clauses[:-1]) + f"; and {clauses[-1]}" if len(clauses) > 2 else ", and ".join(clauses)
     listed = ", ".join(plain[:-1]) + f", and {plain[-1]}" if len(plain) > 2 else " and ".join(plain)
     said = rng.choice(
@@ -74,13 +141,16 @@ def _in_one_sentence(clauses: Sequence[str], rng: random.Random) -> str:
 
 
 def _steps(clauses: Sequence[str], rng: random.Random) -> str:
-    if len(clauses) > 4 or rng.random() < 0.3:
-        words = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
-        return " ".join(f"{word}, {clause}." for word, clause in zip(words, clauses, strict=False))
+    if rng.random() < 0.3:
+        return " ".join(f"{_capital(word)}, {clause}." for word, clause in zip(_ORDINALS, clauses, strict=False))
     last = rng.choice(("Finally,", "After that,", "Then", "Lastly,"))
     return " ".join(
         [f"First, {clauses[0]}.", *(f"Then {clause}." for clause in clauses[1:-1]), f"{last} {clauses[-1]}."]
     )
+
+
+def _counted(things: Sequence[str]) -> str:
+    return {2: "two", 3: "three", 4: "four"}.get(len(things), "several")
 
 
 def _capital(text: str) -> str:
