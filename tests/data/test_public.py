@@ -31,7 +31,7 @@ SHARES = {category: {"catalogue": 20} for category in MAKERS} | {"irrelevance": 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
     beside = [Function(["mow_lawn"], ["Mow the lawn."], [], "garden", "mow the lawn", "seal/mowLawn")]
-    return Pool(entries(), {}, [], [], beside)
+    return Pool({"catalogue": entries()}, {}, [], [], beside)
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +394,31 @@ def test_requests_of_seal_tools_whose_arguments_are_not_said_are_left_out(tmp_pa
     assert functions["getPet"].names == ["get_pet"]
     found = list(seal.read_requests(tmp_path, [tools, "dev.jsonl"], functions))
     assert [one.calls[0][1] for one in found] == [{"name": "Rex", "age": 4}]
+
+
+def test_functions_whose_descriptions_name_examples_are_asked_for() -> None:
+    def parameter(name: str, kind: str, text: str, required: bool = True) -> Parameter:
+        return Parameter(name, {"type": kind}, [text], required)
+
+    art = parameter("artForm", "string", "The form of art (e.g., knitting, weaving)")
+    known = [art, parameter("count", "integer", "How many", False), parameter("user_id", "string", "ID of the user")]
+    place = parameter("location", "string", "Where (e.g., city, Paris)")
+    functions = {
+        "getArt": Function(
+            ["get_art"], ["Retrieve art"], known, "Arts", "retrieve art of a specific form", "seal/getArt"
+        ),
+        "getPlace": Function(["get_place"], ["Retrieve it"], [place], "Arts", "retrieve it", "seal/getPlace"),
+        "isArt": Function(["is_art"], ["Whether it is art"], [art], "Arts", "whether it is art", "seal/isArt"),
+    }
+    (entry,) = seal.read_entries(functions)
+    assert entry.kinds == {"artForm": "of knitting; weaving", "count": "exact 2 90", "user_id": "id AA9999"}
+    rng = random.Random(0)
+    for _ in range(50):
+        ask = asking.ask(entry, rng)
+        assert ask.calls[0].keys() >= {"artForm", "user_id"}
+        assert all(str(value) in ask.text or value in range(13) for value in ask.calls[0].values())
+        assert "art of a form" in ask.text
+        assert ask.source == "seal/functions"
 
 
 # --- the leaderboard, what is held out, and where it comes from --------------------------------------------------

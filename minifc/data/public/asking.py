@@ -50,7 +50,7 @@ _TOLD = 0.45  # share of requests for several calls that describe things first a
 _AGAIN = ("Do the same for {}.", "Also for {}.", "And then for {}.", "Then the same for {}.", "And what about {}?")
 _SAYS_OPTIONAL = (0, 0, 0, 1, 1, 2)  # how many arguments that could be left out are said
 # What stands after `an`: not every vowel (a euro, a one), and no word that can follow a name.
-_VOWEL = r"[aeio](?!ne\b|nce\b|uro|s\b|nd\b|r\b|n\b|t\b|f\b|quals)|8\d*\b|11\b|18\b"
+_VOWEL = r"u[npl](?!i)|urban|[aeio](?!ne\b|nce\b|uro|s\b|nd\b|r\b|n\b|t\b|f\b|quals)|8\d*\b|11\b|18\b"
 _NUMERIC = set(
     "int exact num money percent percent100 unit span year time numbers vector large sci start_speed stature".split()
 )
@@ -89,7 +89,7 @@ def ask_lacking(entry: Entry, rng: random.Random) -> Ask:
     """A request without something that is required, of an entry that has such."""
     text, what = rng.choice(entry.lacking)
     said = _fill(text, _values(entry, text, rng))
-    return Ask(said, entry.function, (), f"catalogue/{entry.function.domain}", missing=what)
+    return Ask(said, entry.function, (), entry.source, missing=what)
 
 
 def _ask(entry: Entry, kind: str, said: str, added: str, calls: list[dict[str, Any]], rng: random.Random) -> Ask:
@@ -108,7 +108,7 @@ def _ask(entry: Entry, kind: str, said: str, added: str, calls: list[dict[str, A
     context = rng.choice((*entry.contexts, rng.choice(_ANYWHERE))) if rng.random() < _CONTEXTS else ""
     clauses = [_article(command.format(said)) for command in _COMMANDS.get(kind, [])]
     role = rng.choice(entry.roles) if entry.roles else ""
-    return Ask(sentence, entry.function, calls, f"catalogue/{entry.function.domain}", clauses, context, role)
+    return Ask(sentence, entry.function, calls, entry.source, clauses, context, role)
 
 
 def _article(text: str) -> str:
@@ -263,7 +263,7 @@ def _tell_parts(entry: Entry, kind: str, text: str, count: int, rng: random.Rand
     told = f"{joining.described(parts, rng)} {question}"
     if entry.roles and rng.random() < 0.4:
         told = f"{joining.introduced(rng.choice(entry.roles), rng)[0]} {told}"
-    return Ask(told, entry.function, calls, f"catalogue/{entry.function.domain}")
+    return Ask(told, entry.function, calls, entry.source)
 
 
 _QUESTIONS = {

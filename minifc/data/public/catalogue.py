@@ -55,6 +55,7 @@ class Entry:
     lacking: Sequence[tuple[str, str]]  # (sentence, what it lacks)
     contexts: Sequence[str]
     roles: Sequence[str]
+    source: str  # of rows
 
     def type_of(self, name: str) -> str:
         """The JSON type of a parameter or of a part of one."""
@@ -113,7 +114,7 @@ def _read_entry(lines: Sequence[str], domain: str, contexts: Sequence[str], role
     purpose = texts[0][0].lower() + texts[0][1:].rstrip(".")
     group = f"catalogue/{label or names[0]}"
     function = Function(names, texts, list(parameters.values()), domain, purpose, group)
-    entry = Entry(function, kinds, phrases, wordings, lacking, contexts, roles)
+    entry = Entry(function, kinds, phrases, wordings, lacking, contexts, roles, f"catalogue/{domain}")
     _check(entry)
     return entry
 

@@ -37,9 +37,9 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True)
 class Pool:
-    """What rows are drawn from: a catalogue, requests of people by source, and functions that only stand beside."""
+    """What rows are drawn from: catalogues and requests of people, by source, and functions that only stand beside."""
 
-    entries: Sequence[Entry]
+    entries: dict[str, Sequence[Entry]]
     asks: dict[str, list[Ask]]
     open: Sequence[Request]  # there is never a function for them
     whole: Sequence[Request]  # requests of a data set that has functions of its own
@@ -48,12 +48,23 @@ class Pool:
     @cached_property
     def by_domain(self) -> dict[str, list[Function]]:
         """The functions that can be asked for."""
-        asked = [ask.function for asks in self.asks.values() for ask in asks]
-        functions = {(one.group, one.names[0]): one for one in [entry.function for entry in self.entries] + asked}
+        asked = [entry.function for entries in self.entries.values() for entry in entries]
+        asked += [ask.function for asks in self.asks.values() for ask in asks]
+        functions = {(one.group, one.names[0]): one for one in asked}
         found: dict[str, list[Function]] = {}
         for function in functions.values():
             found.setdefault(function.domain, []).append(function)
         return found
+
+    @cached_property
+    def common(self) -> list[str]:
+        """The domains of the catalogue and of people's requests."""
+        named = {entry.function.domain for entry in self.entries["catalogue"]}
+        return sorted(named | {ask.function.domain for asks in self.asks.values() for ask in asks})
+
+    def far(self, rng: random.Random) -> Function:
+        """Any function: all domains are equally likely."""
+        return rng.choice(self.by_domain[rng.choice(self.common)])
 
     @cached_property
     def by_group(self) -> dict[tuple[str, str], list[Ask]]:
@@ -66,8 +77,8 @@ class Pool:
 
     def ask(self, source: str, rng: random.Random) -> Ask:
         """A request of a source for one call."""
-        if source == "catalogue":
-            return asking.ask(rng.choice(self.entries), rng)
+        if source in self.entries:
+            return asking.ask(rng.choice(self.entries[source]), rng)
         return _typed(rng.choice(self.asks[source]), rng)
 
     def others(self, functions: Sequence[Function], count: int, rng: random.Random, near: float) -> list[Function]:
@@ -82,7 +93,7 @@ class Pool:
             elif rng.random() < 0.3:
                 one = rng.choice(self.beside)
             else:
-                one = rng.choice(self.by_domain[rng.choice(list(self.by_domain))])
+                one = self.far(rng)
             if all(apart(one, other) for other in [*functions, *found]):
                 found.append(one)
         return found
@@ -167,8 +178,8 @@ def parallel(pool: Pool, source: str, rng: random.Random) -> Row | None:
 def _many_calls(pool: Pool, source: str, rng: random.Random) -> Ask | None:
     """Several calls of one function: in one sentence of the catalogue's, or in several."""
     count = rng.choice((2, 2, 2, 3, 3, 4))
-    if source == "catalogue":
-        entry = rng.choice(pool.entries)
+    if source in pool.entries:
+        entry = rng.choice(pool.entries[source])
         if rng.random() < 0.65 and (ask := asking.ask_many(entry, count, rng)):
             return ask
         asks = [asking.ask(entry, rng) for _ in range(count)]
@@ -195,7 +206,7 @@ def parallel_multiple(pool: Pool, source: str, rng: random.Random) -> Row | None
         request = rng.choice([request for request in pool.whole if 2 <= len(request.calls) <= 4])
         functions = [function for function, _ in request.calls]
         return row(request, functions, "parallel_multiple", "", rng)
-    count = rng.choice((2, 2, 2, 3, 3, 4)) if source == "catalogue" else rng.choice((2, 2, 3))
+    count = rng.choice((2, 2, 2, 3, 3, 4)) if source in pool.entries else rng.choice((2, 2, 3))
     asks = _different_asks(pool, source, count, rng)
     if len(asks) < 2:
         return None
@@ -208,28 +219,28 @@ def parallel_multiple(pool: Pool, source: str, rng: random.Random) -> Row | None
 
 def _different_asks(pool: Pool, source: str, count: int, rng: random.Random) -> list[Ask]:
     """Requests of functions that are apart: often of one domain, people's now and then beside the catalogue's."""
+    entries = pool.entries.get(source, pool.entries["catalogue"])
     near = source == "catalogue" and rng.random() < 0.55
-    entries = pool.entries
     asks: list[Ask] = []
     for _ in range(40):
         if len(asks) == count:
             break
-        if near and asks:
-            entries = [entry for entry in pool.entries if entry.function.domain == asks[0].function.domain]
-        if source != "catalogue" and rng.random() < 0.7:
+        if source not in pool.entries and rng.random() < 0.7:
             one = pool.ask(source, rng)
         else:
             entry = rng.choice(entries)
             one = (asking.ask_many(entry, 2, rng) if rng.random() < 0.15 else None) or asking.ask(entry, rng)
         if all(apart(one.function, other.function) for other in asks):
             asks.append(one)
+        if near:
+            entries = [entry for entry in entries if entry.function.domain == asks[0].function.domain]
     return asks
 
 
 def irrelevance(pool: Pool, source: str, rng: random.Random) -> Row | None:
     count = 1 if rng.random() < 0.75 else rng.choice((2, 2, 3, 4))
     if source == "missing":
-        ask = asking.ask_lacking(rng.choice([entry for entry in pool.entries if entry.lacking]), rng)
+        ask = asking.ask_lacking(rng.choice([entry for entry in pool.entries["catalogue"] if entry.lacking]), rng)
         functions = [ask.function, *pool.others([ask.function], count - 1, rng, near=0.5)]
         answer = f"No value is given for the {ask.missing}."
         return row(Request(ask.text, (), ask.source), functions, "irrelevance", answer, rng)

@@ -1,15 +1,17 @@
 """Seal-Tools: functions and requests that a language model wrote (arxiv.org/abs/2405.08355).
 
-Of the requests only those are taken whose every argument stands in them word for word. Its functions also stand beside
-others' as ones that do not fit.
+Of the requests only those are taken whose every argument stands in them word for word. Functions whose descriptions
+name examples of values are asked for in words of ours, and all stand beside others' as ones that do not fit.
 """
 
 import json
+import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minifc.data.public.catalogue import Entry
 from minifc.data.public.functions import Function, Parameter, Request
 
 _FUNCTIONS = "Seal-Tools_Dataset/tool.jsonl"
@@ -79,3 +81,75 @@ def _is_said(value: Any, text: str) -> bool:
     if isinstance(value, str):
         return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.I) is not None
     return re.search(rf"(?<![\w.]){re.escape(str(value))}(?![\w]|\.\d)", text.replace(",", "")) is not None
+
+
+# --- in words of ours --------------------------------------------------------------------------------------------
+
+_EXAMPLES = re.compile(r"\(e\.?g\.?,? (.*?)\)")
+_VERBS = set(
+    "retrieve get find calculate check create analyze generate add provide search update monitor estimate predict "
+    "convert send schedule translate book compare delete determine start list identify evaluate track order".split()
+)
+# Wordings of one argument: its value, and the words of its name.
+_SAID = (
+    "with the {n} {v}",
+    "for the {n} {v}",
+    "with {v} as the {n}",
+    "where the {n} is {v}",
+    "({n}: {v})",
+    "using {n} {v}",
+)
+
+
+def read_entries(functions: Mapping[str, Function]) -> list[Entry]:
+    """Functions that can be asked for, since a value is known for each required parameter."""
+    found = []
+    for name, function in functions.items():
+        kinds = {one.name: kind for one in function.parameters if (kind := _kind(one))}
+        required = [one.name for one in function.parameters if one.required]
+        if function.purpose.split()[0] in _VERBS and required and len(required) <= 4 and set(required) <= kinds.keys():
+            rng = random.Random(name)
+            wordings = [("i", f"{_purpose(function)} [[{_said(required, rng)}]]") for _ in range(3)]
+            phrases = {
+                one.name: [_said([one.name], rng).replace(f"{{{one.name}}}", "{}")] for one in function.parameters
+            }
+            known = {one.name: phrases[one.name] if one.name in kinds else [] for one in function.parameters}
+            found.append(Entry(function, kinds, known, wordings, [], [], [], "seal/functions"))
+    return found
+
+
+def _purpose(function: Function) -> str:
+    return re.sub(r"\b(a )?(specific|specified|given|certain) ", lambda match: match[1] or "", function.purpose)
+
+
+def _said(names: Sequence[str], rng: random.Random) -> str:
+    """How arguments are said: each in its own way, or all in one."""
+    forms = [rng.choice(_SAID)] * len(names) if rng.random() < 0.5 else [rng.choice(_SAID) for _ in names]
+    parts = [form.format(n=words(name), v=f"{{{name}}}") for form, name in zip(forms, names, strict=True)]
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def words(name: str) -> str:
+    """A parameter's name as words: patient_id, patient ID."""
+    return re.sub(r"\bid$", "ID", snake_case(name).replace("_", " "))
+
+
+def _kind(parameter: Parameter) -> str | None:
+    """The kind of a parameter's values: its examples, a date or a time, an identifier, a number. None: not known."""
+    name, kind, text = snake_case(parameter.name), parameter.schema["type"], parameter.texts[0]
+    match = _EXAMPLES.search(text)
+    examples = [one.strip(" '\"") for one in re.split(r", | or ", match[1])] if match else []
+    plain = [one for one in examples if re.fullmatch(r"[\w .&'+#-]{2,30}", one) and one != "etc."]
+    if re.search("location|city|country|region|area|place|jurisdiction", name):
+        plain = [one for one in plain if one[0].isupper()]  # no city called city
+    if kind == "string":
+        if "YYYY-MM-DD" in text:
+            return "date %Y-%m-%d"
+        if re.search(r"HH:MM(?!:)", text):
+            return "time HH:MM"
+        if name.endswith("_id"):
+            return "id AA9999"
+        return f"of {'; '.join(plain)}" if len(plain) > 1 else None
+    if kind == "integer":
+        return "year 1990 2024" if "year" in name else "exact 2 90"
+    return "num 1 90" if kind == "number" else None
