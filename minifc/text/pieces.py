@@ -19,6 +19,7 @@ T = TypeVar("T")
 _SPACE = "\u2581"
 _VARINT, _BYTES, _FLOAT = 0, 2, 5  # protocol buffers' ways to write a value
 _BPE = 2
+_LARGEST = 2.0**127  # a float32 holds it
 
 
 def gguf_pieces(metadata: Mapping[str, Any]) -> list[Piece]:
@@ -29,8 +30,8 @@ def gguf_pieces(metadata: Mapping[str, Any]) -> list[Piece]:
     kinds = _array(metadata, "token_type", int)
     if not len(spellings) == len(scores) == len(kinds):
         raise TokenizerError(f"{len(spellings)} tokens, but {len(scores)} scores and {len(kinds)} token types")
-    if not all(map(math.isfinite, scores)):
-        raise TokenizerError("a token's score is not finite")
+    if not all(abs(score) < _LARGEST for score in scores):  # nor NaN
+        raise TokenizerError("a token's score is not finite, or too large for 32 bits")
     if not set(kinds) <= set(range(NORMAL, BYTE + 1)):
         raise TokenizerError(f"token types from {min(kinds)} to {max(kinds)}; there are {NORMAL} to {BYTE}")
     unk = metadata.get("tokenizer.ggml.unknown_token_id", 3)

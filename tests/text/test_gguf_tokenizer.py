@@ -17,9 +17,11 @@ from transformers import PreTrainedTokenizerFast
 
 from minifc.errors import TokenizerError
 from minifc.text.calls import TAGS
+from minifc.text.pieces import gguf_pieces
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
+PREFIX = "tokenizer.ggml."
 SMALL_CONTROL = ["<mask>", *(f"<unused{i}>" for i in range(6)), "<start_of_turn>", "<end_of_turn>"]
 SMALL_PLAIN = ["\n", "\n\n", "\t", "<table>", "</table>"]
 ARCHITECTURE = {"general.architecture": "gemma2"}
@@ -189,6 +191,26 @@ def test_an_appended_tag_that_is_no_control_token_there_is_one_here(load, small_
     assert "<table>" not in tokenizer.control
 
 
+def test_the_longest_run_of_spaces_is_one_piece(load, small_metadata: dict[str, Any], tmp_path: Path) -> None:
+    """As in the official vocabularies; the converter spells those pieces with spaces. In tokenizer.json, too."""
+    tokens, kinds = (list(small_metadata[PREFIX + name]) for name in ("tokens", "token_type"))
+    for number in range(2, 6):
+        tokens[300 + number], kinds[300 + number] = " " * number, 4
+    tokenizer = load(small_metadata | {PREFIX + "tokens": tokens, PREFIX + "token_type": kinds})
+    tokenizer.save_json(tmp_path)
+    for one in (tokenizer, load_tokenizer(tmp_path)):
+        assert one.encode("the" + 13 * " ")[-3:] == [305, 305, 303]
+        assert one.decode(one.encode("the   \n")) == "the   \n"
+
+
+def test_an_unused_piece_is_never_written(load, small_metadata: dict[str, Any]) -> None:
+    """What fills a table up to a round number: the grammar must not choose it."""
+    kinds = list(small_metadata[PREFIX + "token_type"])
+    kinds[300] = 5
+    assert 300 in load(small_metadata).written()
+    assert 300 not in load(small_metadata | {PREFIX + "token_type": kinds}).written()
+
+
 def test_gemma_3_s_tokens_for_images_are_control_tokens(load, small_metadata: dict[str, Any]) -> None:
     """Though the file says that they are text."""
     names = ["[multimodal]", "<start_of_image>", "<end_of_image>", "<image_soft_token>"]
@@ -199,9 +221,6 @@ def test_gemma_3_s_tokens_for_images_are_control_tokens(load, small_metadata: di
     for name, id_ in zip(names, range(5, 9), strict=True):
         assert tokenizer.control[name] == id_
         assert id_ not in tokenizer.encode(f"a{name}b")
-
-
-PREFIX = "tokenizer.ggml."
 
 
 @pytest.mark.parametrize(
@@ -222,6 +241,13 @@ def test_what_is_no_tokenizer_of_gemma_s_is_refused(
         load(small_metadata | change)
     assert "small.gguf: " in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_score_of_64_bits_is_refused_where_32_do_not_hold_it(small_metadata: dict[str, Any]) -> None:
+    scores = small_metadata[PREFIX + "scores"]
+    for score in (1e300, -1e39, float("inf")):
+        with pytest.raises(TokenizerError, match="too large for 32 bits"):
+            gguf_pieces(small_metadata | {PREFIX + "scores": [score, *scores[1:]]})
 
 
 @pytest.mark.parametrize(
