@@ -300,7 +300,7 @@ def test_an_unreachable_hub_is_one_line(fake_hub: Any) -> None:
     ],
 )
 def test_a_path_is_no_name_of_the_hub(fake_hub: Any, name: str) -> None:
-    with pytest.raises(CheckpointError, match="no such (folder|file)"):
+    with pytest.raises(CheckpointError, match=r"no such (folder|file)"):
         hub.find_model(name)
     with pytest.raises(DataError, match="no such file"):
         hub.find_data(name)

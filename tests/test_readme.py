@@ -32,8 +32,9 @@ def test_every_module_is_in_the_file_tree() -> None:
 
 
 def test_commands_exist() -> None:
-    for command in re.findall(r"python -m minifc\.(\w+)", README):
-        places = (ROOT / "minifc" / f"{command}.py", ROOT / "minifc" / command / "__main__.py")
+    for command in re.findall(r"python -m minifc\.(\w+(?:\.\w+)*)", README):
+        path = ROOT / "minifc" / command.replace(".", "/")
+        places = (path.with_name(f"{path.name}.py"), path / "__main__.py")
         assert any(place.is_file() for place in places), command
 
 

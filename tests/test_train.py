@@ -177,7 +177,7 @@ def test_places_are_checked_before_anything_is_read(
     (tmp_path / "file").write_text("precious")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine.txt").write_text("precious")
-    monkeypatch.setattr(train, "find_model", lambda name: pytest.fail("the model was looked for"))
+    monkeypatch.setattr(train, "locate", lambda *name, **format: pytest.fail("the model was looked for"))
     assert run(train.main, "--to", str(tmp_path / place)) == 2
     one_line_error(capsys, "--to", place.split("/")[0])
     assert (tmp_path / "file").read_text() == "precious"
@@ -280,7 +280,7 @@ def test_own_data_in_functiongemmas_format(
     options = ["--data", str(rows), "--format", "functiongemma", "--max-steps", "2", "--eval-share", "0.2"]
     assert run(train.main, *options, "--to", folder) == 0
     printed = capsys.readouterr().out
-    assert f"new tokens: {' '.join(TOKENS)}\n" in printed
+    assert f"new tokens: {' '.join(TOKENS)}" in " ".join(printed.split())
     assert "bits per byte" in printed
     assert run(evaluate.main, "--model", folder, "--how", "both", "--max-new-tokens", "60") == 0
     assert set(shares(capsys.readouterr().out)) == {*SHARES.values(), BITS_PER_BYTE}
