@@ -112,9 +112,11 @@ def pieces(
         counted = tuple(dict.fromkeys((*TAGS, *tokenizer.added, *tags)))
         marks = marks | _marks([name for name in counted if name not in marks], block[_FIRST + len(marks) :])
         normal = [_with_marks(message, counted, marks) for message in normal]
+    # In OpenAI's wrapper, as a template that was made for transformers expects them.
+    offered = [{"type": "function", "function": schema} for schema in schemas] if format == "own" else schemas
     variables = {
         "bos_token": marks[BOS], "eos_token": marks[EOS], "pad_token": PAD, "unk_token": UNK,
-        "tools": schemas or None, "add_generation_prompt": add_generation_prompt, "verbatim": verbatim,
+        "tools": offered or None, "add_generation_prompt": add_generation_prompt, "verbatim": verbatim,
     }  # fmt: skip
     try:
         written = template.jinja.render(messages=normal, **variables)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -315,6 +316,8 @@ def test_no_field_forges_a_token_in_any_template(tiny: Path, said: list[str], fo
 
     def conversation(texts: list[str]) -> list[dict[str, Any]]:
         first, second, answer, key, value, result = texts
+        if format == "functiongemma":  # which refuses such keys
+            key = re.sub(r"[][{}:,]", "", key)
         parts = [{"type": "text", "text": first}, {"type": "text", "text": second}]
         call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {f"a{key}": value, key: [value]}}}
         return [

@@ -437,7 +437,7 @@ def test_the_template_writes_the_same(taught: Tokenizer, call: Call) -> None:
     if "\u2581" in json.dumps([call.name, call.arguments], ensure_ascii=False):
         return  # the tokenizer takes it for a space
     rendered = render([*ASKED, message], taught, format=FORMAT)
-    assert FUNCTIONGEMMA.spelled(write_call(call)) in rendered.text
+    assert write_call(call).replace(DELIMITER, E) in rendered.text
     ids = [id_ for id_, mask in zip(rendered.ids, rendered.mask, strict=True) if mask]
     (read,) = parse_calls(ids, taught, FORMAT)
     assert repr(read) == repr(Call(call.name, _sorted(call.arguments)))
@@ -599,6 +599,20 @@ def test_a_data_set_brings_in_all_seven(taught: Tokenizer, tiny: Path) -> None:
 
 
 # --- a folder's own template ---------------------------------------------------------------------------------------
+
+
+def test_the_published_template_as_a_folders_own(taught: Tokenizer, published: Published, tiny: Path) -> None:
+    """It has no generation blocks, and yet the same is learned from as by ours."""
+    own = load_tokenizer(tiny)
+    own.add_tokens(FUNCTIONGEMMA.tokens)
+    own.settings["chat_template"] = Path(os.environ["MINIFC_FUNCTIONGEMMA_TEMPLATE"]).read_text(encoding="utf-8")
+    for seed in range(60):
+        drawing = Drawing(seed)
+        system = {"role": "developer", "content": "Call."}
+        messages = [system, *(one for one in drawing.conversation() if one["role"] not in ("system", "developer"))]
+        tools = [tool for tool in [drawing.tool(), WEATHER] if tool.get("parameters", {}).get("type")]
+        ours = render(messages, taught, tools, FORMAT)
+        assert render(messages, own, tools, "own") == ours, seed
 
 
 def test_own_template_that_spells_functiongemmas_calls(tiny: Path, tmp_path: Path) -> None:

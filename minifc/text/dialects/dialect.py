@@ -99,7 +99,3 @@ class Dialect:
             ("call", self.end): "text",
         }
         return leads_to.get((part, token), part)
-
-    def spelled(self, text: str) -> str:
-        """A call's text for people, with its delimiters spelled out."""
-        return text.replace(DELIMITER, self.delimiter or "")
