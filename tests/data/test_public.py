@@ -467,7 +467,9 @@ def test_sources_have_a_commit_a_licence_and_a_hash(tmp_path: Path) -> None:
     assert fingerprint({"a": "1"}) != fingerprint({"a": "2"})
 
 
-def test_every_pool_is_there_and_used() -> None:
+def test_every_pool_and_unit_is_there_and_used() -> None:
     kinds = " ".join(kind for entry in entries() for kind in entry.kinds.values())
     used = {name for names in re.findall(r"\bpool ([a-z_|]+)", kinds) for name in names.split("|")}
     assert used | {"home_state"} == set(values.pools())
+    units = {kind.split()[3] for entry in entries() for kind in entry.kinds.values() if kind.startswith("unit ")}
+    assert units == set(values._UNITS)

@@ -54,6 +54,11 @@ def plain(number: float) -> str:
     return f"{number:.10f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
 
 
+def _whole(number: float) -> float:
+    """An int where it is one."""
+    return int(number) if float(number).is_integer() else number
+
+
 def say_number(number: float, rng: random.Random) -> str:
     """With or without commas; small ones now and then in a word."""
     if isinstance(number, int) and 1 < number <= 12 and rng.random() < 0.12:
@@ -105,9 +110,8 @@ def _digits(rng: random.Random, bounds: str) -> Value:
 def _real(rng: random.Random, bounds: str) -> Value:
     low, high, *digits = bounds.split()
     places = int(digits[0]) if digits else 1
-    number = round(rng.uniform(float(low), float(high)), rng.choice((0, places, places)))
-    whole = number.is_integer() and rng.random() < 0.7
-    return Value(plain(int(number) if whole else number), int(number) if whole else number)
+    number = _whole(round(rng.uniform(float(low), float(high)), rng.choice((0, places, places))))
+    return Value(plain(number), number)
 
 
 def _money(rng: random.Random, bounds: str) -> Value:
@@ -163,8 +167,7 @@ def _stature(rng: random.Random, unit: str) -> Value:
 
 def _percent(rng: random.Random, bounds: str, whole: bool = False) -> Value:
     low, high = map(float, bounds.split())
-    number = round(rng.uniform(low, high), rng.choice((0, 0, 1)))
-    number = int(number) if number.is_integer() else number
+    number = _whole(round(rng.uniform(low, high), rng.choice((0, 0, 1))))
     words = f"{in_words(number)} percent" if isinstance(number, int) and number < 100 else f"{plain(number)} percent"
     said = rng.choice([f"{plain(number)}%"] * 4 + [f"{plain(number)} percent", words])
     return Value(said, number if whole else round(number / 100, 6))
@@ -177,61 +180,46 @@ _UNITS: dict[str, list[tuple[str, float]]] = {
     "mm": [("mm", 1), ("millimeters", 1), ("cm", 10)],
     "km": [("km", 1), ("kilometers", 1)],
     "miles": [("miles", 1)],
-    "feet": [("feet", 1), ("ft", 1)],
-    "inches": [("inches", 1)],
     "kg": [("kg", 1), ("kilograms", 1), ("kilos", 1)],
     "g": [("g", 1), ("grams", 1), ("kg", 1000)],
-    "mg": [("mg", 1), ("milligrams", 1), ("g", 1000)],
     "pounds": [("pounds", 1), ("lbs", 1)],
     "liters": [("liters", 1), ("litres", 1), ("L", 1)],
     "ml": [("ml", 1), ("milliliters", 1), ("liters", 1000)],
     "m/s": [("m/s", 1), ("meters per second", 1)],
     "km/h": [("km/h", 1), ("kilometers per hour", 1), ("kph", 1)],
-    "mph": [("mph", 1), ("miles per hour", 1)],
     "watts": [("watts", 1), ("W", 1), ("kW", 1000)],
-    "kwh": [("kWh", 1), ("kilowatt hours", 1)],
     "volts": [("volts", 1), ("V", 1), ("kV", 1000)],
-    "amps": [("amps", 1), ("amperes", 1), ("A", 1), ("mA", 0.001)],
     "ohms": [("ohms", 1), ("ohm", 1), ("kilohms", 1000)],
     "hz": [("Hz", 1), ("hertz", 1), ("kHz", 1000), ("MHz", 1e6)],
     "newtons": [("newtons", 1), ("N", 1), ("kN", 1000)],
-    "joules": [("joules", 1), ("J", 1), ("kJ", 1000)],
-    "pascals": [("Pa", 1), ("pascals", 1), ("kPa", 1000)],
     "celsius": [("degrees Celsius", 1), ("°C", 1), ("degrees C", 1)],
-    "fahrenheit": [("degrees Fahrenheit", 1), ("°F", 1)],
     "kelvin": [("K", 1), ("kelvin", 1)],
     "degrees": [("degrees", 1), ("°", 1)],
     "farads": [("microfarads", 1e-6), ("µF", 1e-6), ("nF", 1e-9)],
     "henries": [("mH", 0.001), ("millihenries", 0.001), ("henries", 1)],
     "m2": [("square meters", 1), ("m²", 1), ("sqm", 1)],
-    "m3": [("cubic meters", 1), ("m³", 1)],
     "sqft": [("square feet", 1), ("sq ft", 1)],
-    "acres": [("acres", 1)],
-    "calories": [("calories", 1), ("kcal", 1)],
-    "moles": [("moles", 1), ("mol", 1)],
-    "mb": [("MB", 1), ("megabytes", 1), ("GB", 1000)],
-    "gb": [("GB", 1), ("gigabytes", 1), ("TB", 1000)],
 }
+
+
+_CLOSE = ("°", "m", "km", "kg", "g", "°C", "K", "V")  # units that may touch their number
 
 
 def _unit(rng: random.Random, rest: str) -> Value:
     """`unit 2 30 km`: a number of them; now and then said in another unit that converts without a remainder."""
-    low, high, unit, *fraction = rest.split()
+    low, high, unit = rest.split()
     names = _UNITS[unit]
     own = [pair for pair in names if pair[1] == 1]
     said, factor = rng.choice(names if not own or rng.random() < 0.15 else own)
     if factor == 1:
-        number = _real(rng, f"{low} {high}").meant if fraction else _round(float(low), float(high), rng)
-        gap = "" if said in ("°", "m", "km", "kg", "g", "°C", "°F", "K", "V", "A") and rng.random() < 0.4 else " "
-        one = re.sub("s$", "", said) if number == 1 and len(said) > 3 and said != "celsius" else said
-        return Value(f"{say_number(number, rng)}{gap}{one}", number)
+        number = _round(float(low), float(high), rng)
+        gap = "" if said in _CLOSE and rng.random() < 0.4 else " "
+        return Value(f"{say_number(number, rng)}{gap}{said}", number)
     if factor > 1:
-        number = max(1, round(rng.uniform(float(low), float(high)) / factor, 1))
+        amount = max(1, _whole(round(rng.uniform(float(low), float(high)) / factor, 1)))
     else:
-        number = rng.choice((1, 2, 3.3, 4.7, 5, 10, 15, 20, 22, 47, 50, 68, 100, 150, 220, 330, 470, 500))
-    number = int(number) if float(number).is_integer() else number
-    meant = float(f"{number * factor:.6g}")
-    return Value(f"{plain(number)} {said}", int(meant) if meant.is_integer() else meant)
+        amount = rng.choice((1, 2, 3.3, 4.7, 5, 10, 15, 20, 22, 47, 50, 68, 100, 150, 220, 330, 470, 500))
+    return Value(f"{plain(amount)} {said}", _whole(float(f"{amount * factor:.6g}")))
 
 
 # --- times -------------------------------------------------------------------------------------------------------
@@ -284,13 +272,12 @@ def _time(rng: random.Random, form: str) -> Value:
     twelve, half = (hour - 1) % 12 + 1, "am" if hour < 12 else "pm"
     part = "in the morning" if hour < 12 else "in the afternoon" if hour < 18 else "in the evening"
     said = [f"{twelve}:{minute:02d} {half}", f"{hour}:{minute:02d}" if hour > 12 else f"{twelve}:{minute:02d} {half}"]
-    following = WORDS[twelve % 12 + 1]
-    later = part if hour not in (11, 17) else ""
     words = {
         0: [f"{twelve} {half}", f"{twelve}{half}", f"{WORDS[twelve]} {part}"],
         15: [f"a quarter past {WORDS[twelve]} {part}"],
         30: [f"half past {WORDS[twelve]} {part}"],
-        45: [f"a quarter to {following} {later}"] if later and twelve != 12 else [],
+        # A quarter to twelve in the morning, or to six in the afternoon, is not said.
+        45: [] if hour in (11, 12, 17) else [f"a quarter to {WORDS[twelve % 12 + 1]} {part}"],
     }[minute]
     if (hour, minute) == (12, 0):
         words = ["noon", "12 pm"]
