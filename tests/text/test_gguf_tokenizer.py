@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from minifc.errors import TokenizerError
 from minifc.text.calls import TAGS
+from minifc.text.pieces import gguf_pieces
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -197,9 +198,9 @@ def test_the_longest_run_of_spaces_is_one_piece(load, small_metadata: dict[str, 
         tokens[300 + number], kinds[300 + number] = " " * number, 4
     tokenizer = load(small_metadata | {PREFIX + "tokens": tokens, PREFIX + "token_type": kinds})
     tokenizer.save_json(tmp_path)
-    for fast in (tokenizer, load_tokenizer(tmp_path)):
-        assert fast.encode("the" + 13 * " ")[-3:] == [305, 305, 303]
-        assert fast.decode(fast.encode("the   \n")) == "the   \n"
+    for one in (tokenizer, load_tokenizer(tmp_path)):
+        assert one.encode("the" + 13 * " ")[-3:] == [305, 305, 303]
+        assert one.decode(one.encode("the   \n")) == "the   \n"
 
 
 def test_an_unused_piece_is_never_written(load, small_metadata: dict[str, Any]) -> None:
@@ -240,6 +241,13 @@ def test_what_is_no_tokenizer_of_gemma_s_is_refused(
         load(small_metadata | change)
     assert "small.gguf: " in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_score_of_64_bits_is_refused_where_32_do_not_hold_it(small_metadata: dict[str, Any]) -> None:
+    scores = small_metadata[PREFIX + "scores"]
+    for score in (1e300, -1e39, float("inf")):
+        with pytest.raises(TokenizerError, match="too large for 32 bits"):
+            gguf_pieces(small_metadata | {PREFIX + "scores": [score, *scores[1:]]})
 
 
 @pytest.mark.parametrize(
