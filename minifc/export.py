@@ -25,7 +25,7 @@ from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, locate
 from minifc.text.dialects import FORMATS, Dialect, dialect_of, exported_template
 from minifc.text.template import Format
-from minifc.text.tokenizer import DEFAULT_SETTINGS, SETTINGS, Tokenizer, load_tokenizer
+from minifc.text.tokenizer import SETTINGS, Tokenizer, load_tokenizer
 from minifc.tuning.adapter import RECORD, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
@@ -113,13 +113,12 @@ def logits(model: Gemma, ids: Tensor, merge_to: torch.dtype | None = None) -> Te
 def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format) -> None:
     """Weights, configuration, the tokenizer with the template, and the format of the turns for `minifc.load`."""
     save_model(model, tokenizer, folder)
-    dialect = dialect_of(format, tokenizer)
-    path = folder / SETTINGS
-    settings = json.loads(path.read_text(encoding="utf-8"))
     if not (folder / "tokenizer.json").is_file():
         # transformers reads tokenizer.model only with protobuf, and puts tokens of reused ids behind the last one.
         tokenizer.save_json(folder)
-        settings["tokenizer_class"] = DEFAULT_SETTINGS["tokenizer_class"]
+    dialect = dialect_of(format, tokenizer)
+    path = folder / SETTINGS
+    settings = json.loads(path.read_text(encoding="utf-8"))
     settings["chat_template"] = exported_template(format, tokenizer)
     settings["response_template"] = dialect.response_template
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

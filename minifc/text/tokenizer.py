@@ -45,7 +45,7 @@ CHAT_TEMPLATE = "chat_template.jinja"  # where transformers keeps it, if not in 
 # Hugging Face's flags of a control token: found as it is spelled, whatever stands around it.
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 # What transformers wants to know about the file; saved with it, so that AutoTokenizer reads the folder.
-DEFAULT_SETTINGS: dict[str, Any] = {
+_DEFAULT_SETTINGS: dict[str, Any] = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK,
     "clean_up_tokenization_spaces": False,
@@ -243,7 +243,7 @@ class Tokenizer:
         self, backend: _Backend, added: dict[str, int] | None = None, settings: dict[str, Any] | None = None
     ) -> None:
         self._backend = backend
-        self.settings = settings or dict(DEFAULT_SETTINGS)
+        self.settings = settings or dict(_DEFAULT_SETTINGS)
         self.control = dict(backend.control)  # spelling -> id
         self.size = backend.size
         self.added: dict[str, int] = {}  # what add_tokens brought in
@@ -404,7 +404,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 def _load_from_gguf(path: Path) -> Tokenizer:
     metadata = read_gguf(path).metadata
-    settings = DEFAULT_SETTINGS | {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}  # reads tokenizer.model
+    settings = _DEFAULT_SETTINGS | {"tokenizer_class": "GemmaTokenizer"}  # which also reads tokenizer.model
     if template := metadata.get("tokenizer.chat_template"):
         settings["chat_template"] = template
     try:
