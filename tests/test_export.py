@@ -205,7 +205,7 @@ def test_the_card_of_a_local_base_says_what_its_folder_says(readme: str | None, 
 def test_the_card_of_a_gguf_file_says_what_the_file_says(stated: Any, licence: str, tmp_path: Path) -> None:
     metadata = {"general.architecture": "gemma2"} | ({"general.license": stated} if stated else {})
     file = write_gguf(tmp_path / "x.gguf", metadata, {})
-    card = export.model_card("x", Source(str(file), file))
+    card = export.model_card("x", Source(str(file), file), JSON_CALLS)
     assert card.startswith(f"---\nlicense: {licence}\nlibrary_name" if licence else "---\nlibrary_name")
     assert "A local Gemma model, fine-tuned" in card
     assert "base_model" not in card
@@ -331,7 +331,7 @@ def test_one_layer_at_a_time_is_held_in_fp32(caller: Path, tiny: Path, merge_to:
 
     def in_fp32() -> list[bool]:
         layers = [layer.mlp.up_proj for layer in model.model.layers]
-        return [getattr(layer, "base", layer).weight.dtype == torch.float32 for layer in layers]
+        return [getattr(layer, "base_layer", layer).weight.dtype == torch.float32 for layer in layers]
 
     def note(module: Any, inputs: Any, output: Any) -> None:
         counts.append(sum(in_fp32()))
