@@ -425,10 +425,14 @@ def test_ctrl_c_ends_the_call(tmp_path: Path, kind: str) -> None:
     made = leave if kind == "server" else local(lambda what: function(what, False, True))
     given = {"pids": str(pids), "setsid": True, "wait": True} if kind == "server" else {"what": str(pids)}
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run([made], Call(made.name, given), 60)
-    thread.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest in the background of a shell ignores it
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            run([made], Call(made.name, given), 60)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert_gone([int(pid) for pid in pids.read_text().split()])
     assert run([do], Call("do", {"what": "date"})) == "2026-01-31"
 
