@@ -25,7 +25,7 @@ def with_change(candidate):
     torch.manual_seed(0)
     layer = LoraLinear(nn.Linear(40, 30, bias=False), r=4, alpha=10, dropout=0.0, rslora=False).requires_grad_(False)
     layer.reset_parameters()
-    x, W, A, B = torch.randn(2, 3, 40), layer.base.weight, layer.lora_A.weight, layer.lora_B.weight
+    x, W, A, B = torch.randn(2, 3, 40), layer.base_layer.weight, layer.lora_A.weight, layer.lora_B.weight
     found = candidate(x, W, A, B, 10)
     assert found.shape == (2, 3, 30), f"2 x 3 inputs of 40 numbers become 2 x 3 x 30, not {list(found.shape)}"
     assert torch.allclose(found, layer(x), atol=1e-5), "with B at zero it must give what W alone gives"
