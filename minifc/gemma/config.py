@@ -15,6 +15,7 @@ GEMMA2, GEMMA3 = "gemma2", "gemma3_text"  # Hugging Face's names of the architec
 GEMMA3_MULTIMODAL = "gemma3"  # text_config and vision_config; minifc runs the text part
 SLIDING, FULL = "sliding_attention", "full_attention"
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
+_NULLABLE = (*_CAPS, "rope_local_base_freq")
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -49,8 +50,8 @@ class GemmaConfig:
     max_position_embeddings: int = 8192
     attn_logit_softcapping: float | None = 50.0
     final_logit_softcapping: float | None = 30.0
-    rope_theta: float = 10000.0  # of full layers
-    rope_local_base_freq: float = 10000.0  # of sliding layers: their rope_theta
+    rope_theta: float = 10000.0
+    rope_local_base_freq: float | None = None  # the rope_theta of sliding layers, where that is another
     rope_factor: float = 1.0  # positions on full layers are divided by it
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
@@ -66,7 +67,9 @@ class GemmaConfig:
 
     def rope(self, kind: str) -> tuple[float, float]:
         """A kind of layer's base of the rotary frequencies, and what positions are divided by."""
-        return (self.rope_theta, self.rope_factor) if kind == FULL else (self.rope_local_base_freq, 1.0)
+        if kind == SLIDING and self.rope_local_base_freq is not None:
+            return self.rope_local_base_freq, 1.0
+        return self.rope_theta, self.rope_factor
 
     def __post_init__(self) -> None:
         if self.model_type not in (GEMMA2, GEMMA3):
@@ -76,7 +79,9 @@ class GemmaConfig:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number above 0")
         for name in (*_POSITIVE, *_CAPS):
             value = getattr(self, name)
-            if not (name in _CAPS and value is None) and (type(value) not in (int, float) or not 0 < value < math.inf):
+            if not (name in _NULLABLE and value is None) and (
+                type(value) not in (int, float) or not 0 < value < math.inf
+            ):
                 raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
         if type(self.tie_word_embeddings) is not bool:
             raise ConfigError(f"tie_word_embeddings is {self.tie_word_embeddings!r}; it must be true or false")
@@ -191,7 +196,8 @@ def _rope(data: dict[str, Any], model_type: str) -> dict[str, Any]:
         theta = rope.get("rope_theta")
         thetas[kind] = _THETAS[model_type][kind] if theta is None else _as_float(theta)
         factors[kind] = _factor(rope, scalable=model_type == GEMMA3 and kind == FULL)
-    return {"rope_theta": thetas[FULL], "rope_local_base_freq": thetas[SLIDING], "rope_factor": factors[FULL]}
+    local = thetas[SLIDING] if model_type == GEMMA3 else None
+    return {"rope_theta": thetas[FULL], "rope_local_base_freq": local, "rope_factor": factors[FULL]}
 
 
 def _factor(rope: dict[str, Any], scalable: bool) -> Any:
@@ -223,7 +229,7 @@ def config_to_dict(config: GemmaConfig, dtype: str) -> dict[str, Any]:
     data = asdict(config)
     ropes = {
         FULL: {"rope_type": "default", "rope_theta": data.pop("rope_theta")},
-        SLIDING: {"rope_type": "default", "rope_theta": data.pop("rope_local_base_freq")},
+        SLIDING: {"rope_type": "default", "rope_theta": data.pop("rope_local_base_freq") or config.rope_theta},
     }
     if (factor := data.pop("rope_factor")) != 1:
         ropes[FULL] |= {"rope_type": "linear", "factor": factor}
