@@ -79,9 +79,9 @@ class GemmaConfig:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number above 0")
         for name in (*_POSITIVE, *_CAPS):
             value = getattr(self, name)
-            if not (name in _NULLABLE and value is None) and (
-                type(value) not in (int, float) or not 0 < value < math.inf
-            ):
+            if value is None and name in _NULLABLE:
+                continue
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a number above 0")
         if type(self.tie_word_embeddings) is not bool:
             raise ConfigError(f"tie_word_embeddings is {self.tie_word_embeddings!r}; it must be true or false")
