@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from random_schemas import NAMES, FunctionGemmaJudge, in_given_order, random_tool
+from random_walks import takes, walk
 
 from minifc.calling.grammar import Grammar
 from minifc.errors import CallError, SchemaError, TokenizerError
@@ -56,14 +57,7 @@ def begun(grammar: Grammar, tokenizer: Tokenizer) -> Grammar:
 
 
 def accepts(grammar: Grammar, tokenizer: Tokenizer, text: str) -> bool:
-    grammar = begun(grammar, tokenizer)
-    for id_ in [*ids_of(text, tokenizer), tokenizer.control[END]]:
-        if not grammar.allowed()[id_]:
-            with pytest.raises(CallError, match="not allowed"):
-                grammar.advance(id_)
-            return False
-        grammar.advance(id_)
-    return grammar.finished
+    return takes(begun(grammar, tokenizer), [*ids_of(text, tokenizer), tokenizer.control[END]])
 
 
 def grammar_of(parameters: Any, tokenizer: Tokenizer) -> Grammar:
@@ -131,24 +125,6 @@ def test_random_schemas(tiny_tokenizer: Tokenizer, block: int) -> None:
 def test_random_schemas_with_the_official_vocabulary(official: Tokenizer) -> None:
     for seed in range(10):
         check_schema(seed, official)
-
-
-def walk(grammar: Grammar, rng: random.Random, budget: int) -> list[int]:
-    """A random call of at most `budget` tokens, in a grammar that stands at its beginning."""
-    ids: list[int] = []
-    while not grammar.finished:
-        rest = budget - len(ids)
-        assert rest > 0
-        new = grammar.forced(rest)
-        if not new:
-            allowed = grammar.allowed(rest)
-            assert not (allowed & ~grammar.allowed()).any()
-            new = [rng.choice(allowed.nonzero()[:, 0].tolist())]
-        for id_ in new:
-            assert grammar.allowed()[id_]
-            grammar.advance(id_)
-        ids += new
-    return ids
 
 
 def check_walks(tokenizer: Tokenizer, seeds: range) -> None:

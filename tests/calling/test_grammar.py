@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from random_schemas import NAMES, Judge, random_tool, write
+from random_walks import takes, walk
 
 from minifc.calling import grammar as grammar_module
 from minifc.calling.grammar import Grammar
@@ -54,14 +55,7 @@ def begun(grammar: Grammar, tokenizer: Tokenizer) -> Grammar:
 
 def accepts(grammar: Grammar, tokenizer: Tokenizer, text: str) -> bool:
     """Whether the call can be written, token by token, as the tokenizer cuts it."""
-    grammar = begun(grammar, tokenizer)
-    for id_ in [*tokenizer.encode(text), tokenizer.control["</tool_call>"]]:
-        if not grammar.allowed()[id_]:
-            with pytest.raises(CallError, match="not allowed"):
-                grammar.advance(id_)
-            return False
-        grammar.advance(id_)
-    return grammar.finished
+    return takes(begun(grammar, tokenizer), [*tokenizer.encode(text), tokenizer.control["</tool_call>"]])
 
 
 def arguments_of(parameters: Any, value: Any, tokenizer: Tokenizer) -> bool:
@@ -126,26 +120,6 @@ def test_random_schemas(tiny_tokenizer: Tokenizer, block: int) -> None:
 def test_random_schemas_with_the_official_vocabulary(official: Tokenizer) -> None:
     for seed in range(20):
         check_schema(seed, official)
-
-
-def walk(grammar: Grammar, rng: random.Random, budget: int) -> list[int]:
-    """A random call of at most `budget` tokens, in a grammar that stands at its beginning."""
-    ids: list[int] = []
-    while not grammar.finished:
-        rest = budget - len(ids)
-        assert rest > 0
-        new = grammar.forced(rest)
-        if not new:
-            allowed = grammar.allowed(rest)
-            assert allowed.any()
-            assert not (allowed & ~grammar.allowed()).any()
-            new = [rng.choice(allowed.nonzero()[:, 0].tolist())]
-        for id_ in new:
-            assert grammar.allowed()[id_]
-            grammar.advance(id_)
-        ids += new
-    assert len(ids) <= budget  # also after what was forced, which may be long
-    return ids
 
 
 def check_walks(tokenizer: Tokenizer, seeds: range) -> None:
