@@ -123,7 +123,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "attn_logit_softcapping": None, "final_logit_softcapping": None,
     },
 }  # fmt: skip
-_THETAS = {GEMMA2: {FULL: 10_000.0, SLIDING: 10_000.0}, GEMMA3: {FULL: 1_000_000.0, SLIDING: 10_000.0}}
 _FULL_EVERY = {GEMMA2: 2, GEMMA3: 6}  # without layer_types: every layer of this number is a full one
 
 
@@ -179,25 +178,27 @@ def _text_part(data: dict[str, Any]) -> dict[str, Any]:
 def _rope(data: dict[str, Any], model_type: str) -> dict[str, Any]:
     """The rotary positions of both kinds of layers, as fields of GemmaConfig."""
     parameters, scaling = _object(data, "rope_parameters"), _object(data, "rope_scaling")
-    per_kind = parameters.keys() <= {FULL, SLIDING}
-    if model_type == GEMMA2:  # one kind of positions for all layers
+    theta, per_kind = {"rope_theta": data.get("rope_theta")}, parameters.keys() <= {FULL, SLIDING}
+    if model_type == GEMMA2:
         if parameters and per_kind:
             raise ConfigError(f"rope_parameters is {parameters!r}; Gemma 2 has one kind of rotary positions")
-        ropes = dict.fromkeys((FULL, SLIDING), {"rope_theta": data.get("rope_theta")} | parameters | scaling)
-    else:
-        if not per_kind:
-            raise ConfigError(f"rope_parameters is {parameters!r}; Gemma 3 has {FULL!r} and {SLIDING!r} there")
-        ropes = {
-            FULL: {"rope_theta": data.get("rope_theta")} | _object(parameters, FULL) | scaling,
-            SLIDING: {"rope_theta": data.get("rope_local_base_freq")} | _object(parameters, SLIDING),
-        }
-    thetas, factors = {}, {}
-    for kind, rope in ropes.items():
-        theta = rope.get("rope_theta")
-        thetas[kind] = _THETAS[model_type][kind] if theta is None else _as_float(theta)
-        factors[kind] = _factor(rope, scalable=model_type == GEMMA3 and kind == FULL)
-    local = thetas[SLIDING] if model_type == GEMMA3 else None
-    return {"rope_theta": thetas[FULL], "rope_local_base_freq": local, "rope_factor": factors[FULL]}
+        rope = theta | parameters | scaling
+        factor = _factor(rope, scalable=False)
+        return {"rope_theta": _theta(rope, 10_000.0), "rope_local_base_freq": None, "rope_factor": factor}
+    if not per_kind:
+        raise ConfigError(f"rope_parameters is {parameters!r}; Gemma 3 has {FULL!r} and {SLIDING!r} there")
+    full = theta | _object(parameters, FULL) | scaling
+    sliding = {"rope_theta": data.get("rope_local_base_freq")} | _object(parameters, SLIDING)
+    _factor(sliding, scalable=False)
+    return {
+        "rope_theta": _theta(full, 1_000_000.0),
+        "rope_local_base_freq": _theta(sliding, 10_000.0),
+        "rope_factor": _factor(full, scalable=True),
+    }
+
+
+def _theta(rope: dict[str, Any], default: float) -> Any:
+    return default if (theta := rope.get("rope_theta")) is None else _as_float(theta)
 
 
 def _factor(rope: dict[str, Any], scalable: bool) -> Any:

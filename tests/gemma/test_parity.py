@@ -351,8 +351,9 @@ def test_mutations_are_noticed(
     if name in (MUTATIONS2 if generation == "gemma3" else MUTATIONS3):
         return
     mutation, ids = (MUTATIONS | MUTATIONS3)[name], random_ids(2, 40)
+    least = WRONG / 2 if (generation, name) == ("gemma3", "gelu by erf") else WRONG  # two GELUs differ by 5e-4 at most
     mutation(monkeypatch, pair().ours)
-    assert (pair().ours(ids) - pair().expected(ids)).abs().max() > (WRONG if name != "gelu by erf" else WRONG / 2)
+    assert (pair().ours(ids) - pair().expected(ids)).abs().max() > least
     monkeypatch.undo()
     assert gap(pair().ours(ids), pair().expected(ids)) < EQUAL
 
