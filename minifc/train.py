@@ -241,13 +241,13 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     drafts = drafts_of([*training, *kept], tokenizer, run.format, run.tokens)
     dialect = dialect_of(run.format, tokenizer)
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens), dialect.tokens), dialect.ids)
-    taught = tokenizer.copy()
-    taught.add_tokens(new, run.reuse_unused, dialect.ids)
+    taught, places = tokenizer.copy(), tokenizer.places(new, run.reuse_unused, dialect.ids)
+    taught.register(places)
     examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
     evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
-    if places := tokenizer.places(new, run.reuse_unused, dialect.ids):
+    if places:
         check_room(model, tokenizer, places)
     if not source.adapter:
         find_layers(model, lora.targets, bool(places))
