@@ -25,7 +25,8 @@ from minifc.evaluation.bfcl import find_error as leaderboard_error
 from minifc.evaluation.bfcl import read_bfcl
 from minifc.text.calls import Call
 
-SHARES = {category: {"catalogue": 20} for category in MAKERS} | {"irrelevance": {"catalogue": 15, "missing": 5}}
+CATEGORIES = [category for category in MAKERS if category != "answered"]
+SHARES = {category: {"catalogue": 20} for category in CATEGORIES} | {"irrelevance": {"catalogue": 15, "missing": 5}}
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +225,7 @@ def test_the_same_seed_makes_the_same_rows(pool: Pool, rows: list[Row]) -> None:
 
 def test_any_beginning_is_a_mixture(rows: list[Row]) -> None:
     counts = Counter(row["category"] for row in rows[:300])
-    assert all(30 < counts[category] < 90 for category in MAKERS)
+    assert all(30 < counts[category] < 90 for category in CATEGORIES)
 
 
 def test_functions_that_may_do_the_same_do_not_stand_beside_each_other() -> None:
@@ -342,6 +343,14 @@ def turn(text: str, acts: list[tuple[str, str, str]], opens: bool = True) -> dic
     return {"speaker": "USER", "utterance": text, "frames": [frame]}
 
 
+def write_dialogue(folder: Path, turns: list[dict[str, Any]]) -> None:
+    service = [{"service_name": "Restaurants_1", "description": "", "slots": SLOTS, "intents": [INTENT]}]
+    for split in ("train", "dev", "test"):
+        for place in (folder, *(folder / f"sgd_x/data/v{number}" for number in range(1, 6))):
+            write(place / split / "schema.json", service)
+    write(folder / "train/dialogues_001.json", [{"turns": turns}])
+
+
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
@@ -362,11 +371,7 @@ def turn(text: str, acts: list[tuple[str, str, str]], opens: bool = True) -> dic
 def test_dialogues_become_requests_that_say_all(
     tmp_path: Path, turns: list[dict[str, Any]], expected: dict[str, Any] | None
 ) -> None:
-    service = [{"service_name": "Restaurants_1", "description": "", "slots": SLOTS, "intents": [INTENT]}]
-    for split in ("train", "dev", "test"):
-        for folder in (tmp_path, *(tmp_path / f"sgd_x/data/v{number}" for number in range(1, 6))):
-            write(folder / split / "schema.json", service)
-    write(tmp_path / "train/dialogues_001.json", [{"turns": turns}])
+    write_dialogue(tmp_path, turns)
     found = list(sgd.read_sgd(tmp_path, ["train/dialogues_001.json"]))
     assert [ask.calls[0] for ask in found] == ([expected] if expected else [])
     for ask in found:
@@ -375,6 +380,64 @@ def test_dialogues_become_requests_that_say_all(
         assert kinds["seats"].default == 2
         assert kinds["city"].required
         assert "HH:MM" in kinds["time"].texts[0]
+
+
+def says(who: str, text: str, acts: list[tuple[str, str, str]], **more: Any) -> dict[str, Any]:
+    actions = [
+        {"act": act, "slot": slot, "values": [v] * bool(v), "canonical_values": [v] * bool(v)} for act, slot, v in acts
+    ]
+    return {"speaker": who, "utterance": text, "frames": [{"service": "Restaurants_1", "actions": actions} | more]}
+
+
+ASKED = turn("I want a table in Rome at 7 pm.", [("city", "Rome", "Rome"), ("time", "7 pm", "19:00")])
+CALLED = {"method": "BookTable", "parameters": {"city": "Rome", "time": "19:00"}}
+BOOKED = [{"name": "Da Enzo", "city": "Rome", "outside": "True"}, {"name": "Roscioli"}, {"name": "Armando"}]
+ANSWER = says("SYSTEM", "Da Enzo has one.", [("OFFER", "name", "Da Enzo")], service_call=CALLED, service_results=BOOKED)
+MORE = [
+    says("USER", "Is it outside?", [("REQUEST", "outside", "")]),
+    says("SYSTEM", "Yes, outside.", [("INFORM", "outside", "True")]),
+]
+
+
+@pytest.mark.parametrize(
+    ("turns", "more"),
+    [
+        ([ANSWER], []),
+        ([ANSWER, *MORE], [("Is it outside?", "Yes, outside.")]),
+        ([ANSWER, says("USER", "Another one?", [("REQUEST_ALTS", "", "")]), MORE[1]], []),
+        ([ANSWER, MORE[0], says("SYSTEM", "No, inside.", [("INFORM", "outside", "False")])], []),
+    ],
+    ids=["answer", "question", "another", "not as returned"],
+)
+def test_answers_say_what_the_service_returned(
+    tmp_path: Path, pool: Pool, turns: list[dict[str, Any]], more: list[tuple[str, str]]
+) -> None:
+    write_dialogue(tmp_path, [ASKED, *turns])
+    (found,) = sgd.read_exchanges(tmp_path, ["train/dialogues_001.json"])
+    assert found.result == {"count": 3, "results": [{"name": "Da Enzo", "city": "Rome", "outside": True}, BOOKED[1]]}
+    assert (found.answer, found.more) == ("Da Enzo has one.", more)
+    made = MAKERS["answered"](replace(pool, exchanges=[found]), "sgd", random.Random(0))
+    assert made is not None
+    conversation = read_conversation(made, "row")
+    assert [message["role"] for message in conversation.messages] == [
+        "user", "assistant", "tool", *["assistant", *["user", "assistant"] * len(more)],
+    ]  # fmt: skip
+    assert conversation.messages[1]["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says("SYSTEM", "For how many?", [("REQUEST", "seats", "")]),
+        says("SYSTEM", "At Armando.", [("OFFER", "name", "Armando")], service_call=CALLED, service_results=BOOKED),
+        says("SYSTEM", "Da Enzo.", [("OFFER", "name", "Da Enzo")], service_results=BOOKED,
+             service_call=CALLED | {"parameters": {"city": "Rome"}}),
+    ],
+    ids=["asks back", "says another result", "another call"],
+)  # fmt: skip
+def test_what_the_service_did_not_return_at_once_is_no_answer(tmp_path: Path, answer: dict[str, Any]) -> None:
+    write_dialogue(tmp_path, [ASKED, answer])
+    assert list(sgd.read_exchanges(tmp_path, ["train/dialogues_001.json"])) == []
 
 
 def test_requests_of_seal_tools_whose_arguments_are_not_said_are_left_out(tmp_path: Path) -> None:
@@ -452,7 +515,7 @@ def test_questions_in_the_leaderboard_s_form_are_answered_by_their_own_rows(tmp_
 
 
 def test_shares_are_of_a_thousand_and_of_a_hundred() -> None:
-    assert sum(sum(some.values()) for some in TRAINING.values()) == 1000
+    assert sum(sum(TRAINING[category].values()) for category in CATEGORIES) == 1000
     assert all(sum(some.values()) == 100 for some in DEV.values())
     assert set(HELD_OUT_DOMAINS) < {entry.function.domain for entry in entries()}
 

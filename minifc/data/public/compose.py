@@ -1,16 +1,18 @@
 """Requests to rows: which functions are offered, and what is answered.
 
-A row is of one of five categories, those of the Berkeley Function Calling Leaderboard:
+A row is of one of six categories, the first five of which are those of the Berkeley Function Calling Leaderboard:
 
     simple               one function, one call
     multiple             two to four functions, of which one is called
     parallel             several calls of one function
     parallel_multiple    calls of several functions
     irrelevance          one to four functions of which none fits, or one that lacks an argument: an answer in words
+    answered             one call, its result, and an answer about it; questions about the result may follow
 
-Every answer in words begins with the same word, so that calling or not is decided by one token.
+Every answer in words instead of a call begins with the same word, so that calling or not is decided by one token.
 """
 
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from typing import Any
 
 from minifc.data.public import asking
 from minifc.data.public.catalogue import Entry
-from minifc.data.public.functions import Ask, Function, Request
+from minifc.data.public.functions import Ask, Exchange, Function, Request
 from minifc.data.public.intents import as_typed
 from minifc.data.public.joining import joined, with_context
 from minifc.data.public.tools import show
@@ -44,6 +46,7 @@ class Pool:
     open: Sequence[Request]  # there is never a function for them
     whole: Sequence[Request]  # requests of a data set that has functions of its own
     beside: Sequence[Function]
+    exchanges: Sequence[Exchange] = ()
 
     @cached_property
     def by_domain(self) -> dict[str, list[Function]]:
@@ -254,6 +257,21 @@ def irrelevance(pool: Pool, source: str, rng: random.Random) -> Row | None:
     return row(replace(_request(ask), calls=()), others, "irrelevance", answer, rng) if others else None
 
 
+def answered(pool: Pool, source: str, rng: random.Random) -> Row | None:
+    exchange = rng.choice(pool.exchanges)
+    function = exchange.ask.function
+    others = pool.others([function], rng.choice((0, 0, 1, 2)), rng, near=0.6)
+    made = row(_request(exchange.ask), [function, *others], "answered", "", rng)
+    name = made["messages"][1]["tool_calls"][0]["function"]["name"]
+    made["messages"] += [
+        {"role": "tool", "name": name, "content": json.dumps(exchange.result, ensure_ascii=False)},
+        {"role": "assistant", "content": exchange.answer},
+    ]
+    for question, answer in exchange.more:
+        made["messages"] += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return made
+
+
 def _unrelated(text: str, pool: Pool, count: int, rng: random.Random) -> list[Function]:
     """Functions that share no word with a request whose intent is not known."""
     found: list[Function] = []
@@ -279,4 +297,5 @@ MAKERS: dict[str, Callable[[Pool, str, random.Random], Row | None]] = {
     "parallel": parallel,
     "parallel_multiple": parallel_multiple,
     "irrelevance": irrelevance,
+    "answered": answered,
 }

@@ -52,3 +52,13 @@ class Request:
     text: str
     calls: Sequence[tuple[Function, Arguments]]
     source: str
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request, what its call returned, and what was said about that; questions about it may follow."""
+
+    ask: Ask
+    result: Any
+    answer: str
+    more: Sequence[tuple[str, str]] = ()  # question and answer

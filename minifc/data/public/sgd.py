@@ -2,16 +2,16 @@
 
 A row is a user's turn in which the intent is told with all arguments that it requires, or two turns that do so
 together. Schemas come in six wordings (SGD-X). Times are 24-hour as in the annotation, whatever words they are said in;
-other values are the user's own words.
+other values are the user's own words. Where the service was called at once, its results and the answer are there too.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minifc.data.public.functions import NO_DEFAULT, Ask, Function, Parameter
+from minifc.data.public.functions import NO_DEFAULT, Ask, Exchange, Function, Parameter
 
 _DOMAINS = {
     "Alarm": "time", "Banks": "finance", "Buses": "travel", "Calendar": "time", "Events": "events",
@@ -22,17 +22,32 @@ _DOMAINS = {
 _FINDING = ("Search", "Find", "Get", "Lookup", "Check")
 _TIME = re.compile(r"\d{2}:\d{2}")
 _FILLER = re.compile(r"^(hi|hello|hey|yes|yeah|sure|okay|ok|no|great|thanks|thank you|perfect)\b[,.! ]*", re.I)
+_SHOWN = 2  # results in a tool's answer, however many there are
+_QUESTIONS = 2  # about a result, at most
 Schemas = Mapping[str, Mapping[str, tuple[list[Function], dict[str, Any]]]]  # by service and intent
 
 
 def read_sgd(folder: Path, names: Iterable[str]) -> Iterator[Ask]:
     """The requests of these files' dialogues, each with one of the six wordings of its schema in turn."""
+    for ask, _, _ in _asks(folder, names):
+        yield ask
+
+
+def read_exchanges(folder: Path, names: Iterable[str]) -> Iterator[Exchange]:
+    """The requests that were answered at once, with the service's results and the answer in words."""
+    for ask, turns, arguments in _asks(folder, names):
+        if exchange := _exchange(ask, turns, arguments):
+            yield exchange
+
+
+def _asks(folder: Path, names: Iterable[str]) -> Iterator[tuple[Ask, Sequence[Any], set[str]]]:
+    """Each request, the turns after it, and the arguments' original names."""
     count = 0
     for split in ("train", "dev", "test"):
         schemas = _schemas(folder, split)
         for name in sorted(name for name in names if name.startswith(f"{split}/dialogues_")):
             for dialogue in json.loads((folder / name).read_text(encoding="utf-8")):
-                for service, intent, text, arguments in _requests(dialogue, schemas):
+                for service, intent, text, arguments, end in _requests(dialogue, schemas):
                     functions, _ = schemas[service][intent]
                     count += 1
                     original = functions[0]
@@ -41,7 +56,41 @@ def read_sgd(folder: Path, names: Iterable[str]) -> Iterator[Ask]:
                         zip((p.name for p in original.parameters), (p.name for p in shown.parameters), strict=True)
                     )
                     call = {renamed[name]: value for name, value in arguments.items()}
-                    yield Ask(text, shown, [call], f"sgd/{service}")
+                    yield Ask(text, shown, [call], f"sgd/{service}"), dialogue["turns"][end:], set(arguments)
+
+
+def _exchange(ask: Ask, turns: Sequence[Any], arguments: set[str]) -> Exchange | None:
+    """What a service returned and what was said about it, in the turns after a request; None if it was not called with
+    these arguments, or if more was said than it returned."""
+    frame = turns[0]["frames"][0] if turns and len(turns[0]["frames"]) == 1 else {}
+    if set(frame.get("service_call", {}).get("parameters", {})) != arguments:
+        return None
+    results = [{slot: _plain(value) for slot, value in one.items()} for one in frame["service_results"]]
+    first = results[0] if results else {}
+    if not _told_from(first, frame["actions"]):
+        return None
+    more: list[tuple[str, str]] = []
+    for question, answer in zip(turns[1::2], turns[2::2], strict=False):
+        acts = {action["act"] for one in question["frames"] for action in one["actions"]}
+        if acts != {"REQUEST"} or len(more) == _QUESTIONS or not _told_from(first, answer["frames"][0]["actions"]):
+            break
+        more.append((question["utterance"].strip(), answer["utterance"].strip()))
+    shown = first if len(results) == 1 else {"count": len(results), "results": results[:_SHOWN]}
+    return Exchange(ask, shown, turns[0]["utterance"].strip(), more)
+
+
+def _told_from(result: Mapping[str, Any], actions: Sequence[Any]) -> bool:
+    """Whether a system's turn says nothing of its own, and asks nothing."""
+    acts = {action["act"] for action in actions}
+    told = [action for action in actions if action["act"] in ("OFFER", "INFORM")]
+    return acts <= {"OFFER", "INFORM", "INFORM_COUNT", "NOTIFY_SUCCESS", "NOTIFY_FAILURE"} and all(
+        result.get(action["slot"]) == _plain(action["canonical_values"][0]) for action in told
+    )
+
+
+def _plain(text: str) -> Any:
+    """A result's value: true and false are not said in words."""
+    return {"True": True, "False": False}.get(text, text)
 
 
 def _schemas(folder: Path, split: str) -> Schemas:
@@ -109,8 +158,9 @@ def _value(text: str, slot: Any) -> Any:
     return int(text) if kind == "integer" else text
 
 
-def _requests(dialogue: Any, schemas: Schemas) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """(service, intent, text, arguments under the original names) of each request that says all it needs."""
+def _requests(dialogue: Any, schemas: Schemas) -> Iterator[tuple[str, str, str, dict[str, Any], int]]:
+    """(service, intent, text, arguments under the original names, turns until its end) of each request that says all
+    it needs."""
     users = [turn for turn in dialogue["turns"] if turn["speaker"] == "USER"]
     told = [_told(turn) for turn in users]
     done = set()
@@ -118,20 +168,20 @@ def _requests(dialogue: Any, schemas: Schemas) -> Iterator[tuple[str, str, str, 
         if one is None or one[1] not in schemas[one[0]]:
             continue
         service, intent, informed, opens = one
-        text = _clean(turn["utterance"])
+        text, end = _clean(turn["utterance"]), 2 * number + 1  # the user begins, and turns alternate
         if opens and number + 1 < len(told) and not _complete(informed, schemas[service][intent][1]):
             following = told[number + 1]
             if following and following[:2] == (service, intent) and not following[3]:
                 if informed.keys() & following[2].keys():
                     continue
-                informed = informed | following[2]
+                informed, end = informed | following[2], end + 2
                 text = f"{text} {_clean(users[number + 1]['utterance'])}"
         elif not opens:
             continue
         arguments = _arguments(informed, text, schemas[service][intent])
         if arguments is not None and (service, intent) not in done and _is_request(text):
             done.add((service, intent))
-            yield service, intent, text, arguments
+            yield service, intent, text, arguments, end
 
 
 def _clean(text: str) -> str:
