@@ -1,5 +1,11 @@
 """minifc: fine-tuning Gemma for function calling, with nothing hidden."""
 
+import os
+
+# Before torch is imported, because OpenMP reads it once. Threads that wait for each other sleep instead of spinning:
+# on cores that other programs use too, spinning took a third of the time (LOG.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from minifc.calling.agent import Agent
 from minifc.calling.grammar import Grammar
 from minifc.calling.tools import tool

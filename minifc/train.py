@@ -83,7 +83,8 @@ class RunConfig:
         require(bool(self.to) or not self.resume, "resume", "", "needs --to with the run folder to go on with")
 
 
-# Values that differ from the dataclasses' defaults: for the embedded model, for real ones, and the course's own.
+# Values that differ from the dataclasses' defaults: for the embedded model, for real ones, for a real one on a computer
+# without a GPU, and the course's own.
 RECIPES: dict[str, dict[str, Any]] = {
     # No dropout: hardly any conversation comes twice, and on a CPU its random numbers are a quarter of the work.
     "tiny": {
@@ -91,6 +92,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "cases": 400,
     },
     "lean": {"rows": 1, "length": 2048, "accumulation": 4, "learning_rate": 2e-4},
+    # Measured on two cores with Gemma 3 270M (LOG.md): two rows share the work of each step and fit into 4 GB.
+    "laptop": {
+        "rows": 2, "length": 1024, "r": 32, "alpha": 64.0, "dropout": 0.0, "learning_rate": 6e-4, "warmup_ratio": 0.06,
+        "reuse_unused": True, "eval_share": 0.02, "compile": True, "save_every": 100,
+    },
     "course": {
         "format": "course", "calls": "verbatim", "learn": "all", "init": "mean", "eval_share": 0.1, "seed": 42,
         "targets": ATTENTION + FEED_FORWARD + VOCABULARY, "r": 16, "alpha": 64.0, "dropout": 0.05,

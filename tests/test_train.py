@@ -1,8 +1,11 @@
 """The commands, as a user runs them: what they leave behind, and one line for bad input."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -250,6 +253,27 @@ def test_the_courses_recipe(course_rows: Path, tmp_path: Path, capsys: pytest.Ca
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     supervised = json.loads(metrics[0])["supervised"]
     assert supervised == json.loads(metrics[0])["tokens"] - 9  # every token but the first of each conversation
+
+
+def test_the_laptop_recipe(rows: Path, tmp_path: Path) -> None:
+    """Reserved ids for new tokens, states to go on from, and one batch in a step."""
+    options = ["--model", "weights/tiny", "--data", str(rows), "--max-steps", "1", "--to", str(tmp_path / "run")]
+    assert run(train.main, *options, "--recipe", "laptop", "--no-compile", "--cases", "0") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["lora"]["r"], config["lora"]["alpha"], config["lora"]["dropout"]) == (32, 64, 0)
+    loop = config["loop"]
+    assert (loop["rows"], loop["length"], loop["accumulation"], loop["save_every"]) == (2, 1024, 1, 100)
+    ids = json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())["trainable_token_indices"]
+    assert max(ids["embed_tokens"]) < minifc.load_tokenizer("weights/tiny").size
+
+
+@pytest.mark.parametrize("chosen", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_the_user_chose_otherwise(chosen: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    script = "import minifc, os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == (chosen or "PASSIVE")
 
 
 def test_the_lean_recipe_rewrites_calls(course_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,7 @@ class Attention(nn.Module):
     def __init__(self, config: GemmaConfig, layer: int) -> None:
         super().__init__()
         self.config, self.layer = config, layer
+        self.window = config.sliding_window if config.layer_types[layer] == SLIDING else None
         E, D = config.hidden_size, config.head_dim
         self.q_proj = nn.Linear(E, config.num_attention_heads * D, bias=False)
         self.k_proj = nn.Linear(E, config.num_key_value_heads * D, bias=False)
@@ -149,7 +150,7 @@ class Attention(nn.Module):
         """
         if S != T:
             return [(0, T, 0, S)]
-        reach = self.config.sliding_window - 1 if self.config.layer_types[self.layer] == SLIDING else S
+        reach = S if self.window is None else self.window - 1
         return [(a, min(a + CHUNK, T), max(0, a - reach), min(a + CHUNK, T)) for a in range(0, T, CHUNK)]
 
 

@@ -7,6 +7,7 @@ interrupted ends with the same weights, bit for bit, as one that was not.
 
 import json
 import math
+import os
 import random
 import shutil
 import time
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from minifc.errors import CheckpointError, TrainingError
 from minifc.files import read_json, read_tensors, whole_folder
 from minifc.gemma.checkpoint import first_not_finite
 from minifc.gemma.model import Gemma
+from minifc.terminal import note
 from minifc.terminal import progress as progress_bar
 from minifc.tuning.loss import batch_loss
 
@@ -50,7 +51,7 @@ class LoopConfig:
     max_grad_norm: float = option(1.0, "clip the norm of the gradient to this")
     gradient_checkpointing: bool = option(False, "recompute activations: less memory, a third slower")
     autocast: bool = option(False, "fp32 weights, but matrix products in bf16")
-    compile: bool = option(False, "torch.compile, worth its minute on long runs; on CPU it needs a C++ compiler")
+    compile: bool = option(False, "torch.compile, worth its two minutes on long runs; on a CPU it needs a C++ compiler")
     eval_every: int = option(0, "steps between evaluations; 0 is at the end only")
     save_every: int = option(0, "steps between saved states; 0 is never")
     seed: int = option(0, "random seed of LoRA's initial weights, dropout and the order of the data")
@@ -93,8 +94,9 @@ def train(
     latest = latest_checkpoint(checkpoints) if checkpoints is not None else None
     first, tokens_before = trainer.restore(latest) if latest else (0, 0)  # a resumed run walks past what it has learned
     tokens, started = tokens_before, time.perf_counter()
+    faster = compiled(model) if config.compile and can_compile(trainer.device) else nullcontext()
     recomputing = recompute(model) if config.gradient_checkpointing else nullcontext()
-    with recomputing, progress_bar(steps, None, "step", first, progress) as bar:
+    with faster, recomputing, progress_bar(steps, None, "step", first, progress) as bar:
         model.train()
         for step, batches in islice(enumerate(_steps(examples, config), 1), first, steps):
             rate = config.learning_rate * schedule(step - 1, steps, config.warmup_ratio)
@@ -134,7 +136,6 @@ class _Trainer:
         # fp16 has no room for small gradients: they are scaled up before, and down after.
         self.half = any(p.dtype == torch.float16 for p in model.parameters())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half)
-        self.hidden = torch.compile(model.hidden, dynamic=False) if config.compile else model.hidden
 
     def set_learning_rate(self, rate: float) -> None:
         for optimizer in self.optimizers:
@@ -147,7 +148,7 @@ class _Trainer:
         loss = 0.0
         for batch in batches:
             with torch.autocast(self.device.type, torch.bfloat16) if self.config.autocast else nullcontext():
-                part = batch_loss(self.model, batch.to(self.device), self.hidden) / supervised
+                part = batch_loss(self.model, batch.to(self.device)) / supervised
             self.scaler.scale(part).backward()
             loss += part.item()
         if not math.isfinite(loss):
@@ -254,7 +255,7 @@ def evaluate_loss(model: Gemma, examples: Sequence[Example], config: LoopConfig)
     was_training = model.training
     model.eval()
     total, supervised = 0.0, 0
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # for other shapes, blocks would be compiled anew
         for batch in pack(examples, config.rows, config.length):
             total += float(batch_loss(model, batch.to(device)))
             supervised += batch.supervised
@@ -270,17 +271,47 @@ def schedule(step: int, steps: int, warmup_ratio: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile has the C++ compiler that it needs for a CPU; if not, that is said."""
+    compilers = (os.environ["CXX"],) if "CXX" in os.environ else ("g++", "clang++")
+    if device.type != "cpu" or any(map(shutil.which, compilers)):
+        return True
+    note(f"no C++ compiler ({' or '.join(compilers)}): trained without torch.compile, which is slower")
+    return False
+
+
+@contextmanager
+def compiled(model: Gemma) -> Iterator[None]:
+    """torch.compile while the context lasts, block by block: blocks of one kind are compiled once and share the code,
+    where compiling the model whole would repeat it for every layer.
+    """
+    with _instead_of_forward(model, lambda forward: torch.compile(forward, dynamic=False)):
+        yield
+
+
 @contextmanager
 def recompute(model: Gemma) -> Iterator[None]:
     """Gradient checkpointing (arXiv:1604.06174) while the context lasts: keep only a block's input, and run the block
     again on the way back."""
+    with _instead_of_forward(model, lambda forward: partial(checkpoint, forward, use_reentrant=False)):
+        yield
+
+
+@contextmanager
+def _instead_of_forward(
+    model: Gemma, change: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+) -> Iterator[None]:
+    """Every block with a changed `forward`, which may have been changed before."""
+    before = [vars(block).get("forward") for block in model.model.layers]
     for block in model.model.layers:
-        block.forward = partial(checkpoint, MethodType(type(block).forward, block), use_reentrant=False)
+        block.forward = change(block.forward)
     try:
         yield
     finally:
-        for block in model.model.layers:
+        for block, forward in zip(model.model.layers, before, strict=True):
             vars(block).pop("forward", None)  # and the class's own is in use again
+            if forward is not None:
+                block.forward = forward
 
 
 def count_steps(examples: Sequence[Example], config: LoopConfig) -> int:

@@ -18,13 +18,13 @@ from minifc.gemma.model import Gemma
 CHUNK_ELEMENTS = 2**24  # logits held at once: 64 MB in fp32
 
 
-def batch_loss(model: Gemma, batch: Batch, hidden: Callable[..., Tensor] | None = None) -> Tensor:
+def batch_loss(model: Gemma, batch: Batch) -> Tensor:
     """The *sum* of the cross entropy over a batch's supervised tokens, fp32 scalar.
 
     A sum, because only the caller knows how many tokens the whole optimiser step learns from: a mean of the batches'
-    means would give a token of a small batch more weight. hidden: used instead of `model.hidden`, if that is compiled.
+    means would give a token of a small batch more weight.
     """
-    states = (hidden or model.hidden)(batch.ids, documents=batch.documents)  # [B, T, E]
+    states = model.hidden(batch.ids, documents=batch.documents)  # [B, T, E]
     learned = batch.targets != IGNORED
     return cross_entropy(model, states[learned], batch.targets[learned])
 

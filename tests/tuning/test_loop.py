@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from minifc.data import IGNORED, Example
 from minifc.errors import CheckpointError, ParameterError, TrainingError
@@ -21,6 +24,7 @@ from minifc.tuning import loop as loop_module
 from minifc.tuning.loop import (
     LoopConfig,
     adamw,
+    compiled,
     count_steps,
     evaluate_loss,
     latest_checkpoint,
@@ -212,17 +216,14 @@ def test_gradient_checkpointing_ends_with_a_run_that_fails(model: Gemma, example
     assert not any("forward" in vars(block) for block in model.model.layers)
 
 
-def test_gradient_checkpointing_twice_is_gradient_checkpointing_once(model: Gemma) -> None:
-    """Not a wrapper around a wrapper."""
-    wrapped = []
-    for depth in (1, 2):
-        with ExitStack() as stack:
-            for _ in range(depth):
-                stack.enter_context(recompute(model))
-            forward = model.model.layers[0].forward
-            assert isinstance(forward, partial)
-            wrapped.append(forward.args[0])
-    assert wrapped[0] == wrapped[1] == model.model.layers[0].forward
+def test_what_changes_a_block_leaves_the_others_change_as_it_was(model: Gemma) -> None:
+    block = model.model.layers[0]
+    with compiled(model):
+        before = block.forward
+        with recompute(model):
+            assert isinstance(block.forward, partial)
+            assert block.forward.args[0] is before
+        assert block.forward is before
     assert not any("forward" in vars(block) for block in model.model.layers)
 
 
@@ -363,6 +364,38 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(model: Gemma, examples:
     with pytest.raises(TrainingError, match="step 1"):
         run(model, examples, LoopConfig(max_steps=1, rows=2, length=12))
     assert same(trained(model), before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch hides it while it compiles
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_compiled_blocks_learn_the_same_and_are_compiled_once_for_each_kind(
+    fresh: Fresh, examples: list[Example], near: Near, recomputing: bool
+) -> None:
+    """Six layers, of which three slide: twice."""
+    config = LoopConfig(rows=2, length=12, max_steps=4, gradient_checkpointing=recomputing)
+    results = []
+    for compile in (False, True):
+        model = prepare(fresh(num_hidden_layers=6), dropout=0.0)
+        torch.compiler.reset()
+        counters.clear()
+        run(model, examples, replace(config, compile=compile), evaluation=examples[:3])
+        results.append(trained(model))
+        assert counters["stats"]["unique_graphs"] == (2 if compile else 0)
+        assert not any("forward" in vars(block) for block in model.model.layers)
+    assert all(near(results[0][name], results[1][name], 1e-4) for name in results[0])
+
+
+def test_without_a_compiler_the_training_is_not_compiled(
+    model: Gemma, examples: list[Example], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch, "compile", None)
+    run(prepare(model), examples, LoopConfig(rows=2, length=12, max_steps=1, compile=True))
+    assert (
+        capsys.readouterr().out == "no C++ compiler (g++ or clang++): trained without torch.compile, which is slower\n"
+    )
 
 
 def test_what_may_be_wrong_with_compiled_gradients_is_said(
