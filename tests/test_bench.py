@@ -9,7 +9,9 @@ from commands import run
 
 from minifc import verify
 from minifc.bench import __main__ as bench
-from minifc.bench import grammar, held_out
+from minifc.bench import decoding, grammar, held_out, training
+from minifc.data import Example
+from minifc.data.toy import training_cases
 from minifc.hub import TINY, find_model
 from minifc.text.calls import TAGS, Call
 from minifc.text.tokenizer import load_tokenizer
@@ -29,6 +31,36 @@ def test_held_out_measures_every_model(
     assert len(results) == 4 + 2
     assert all(result["exact"]["total"] == 2 for result in results)
     assert held_out.TAUGHT in capsys.readouterr().out
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(case.row()) + "\n" for case in training_cases(12, 0)))
+    return str(path)
+
+
+@pytest.mark.slow
+def test_training_is_measured_beside_peft(rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each engine in its own process, on the same conversations: the same loss."""
+    options = ["--model", "weights/tiny", "--data", rows, "--rows", "1", "--length", "640"]
+    bench.main(["train", *options, "--batches", "2", "--repeats", "1"])
+    lines = capsys.readouterr().out.splitlines()[-len(training.ENGINES) :]
+    losses = [float(line.split()[-1]) for line in lines]
+    assert all(line.startswith(engine) for line, engine in zip(lines, training.ENGINES, strict=True))
+    assert max(losses) - min(losses) < 0.02 * max(losses)
+
+
+@pytest.mark.slow
+def test_decoding_is_measured_beside_transformers(rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.main(["decode", "--model", "weights/tiny", "--data", rows, "--new", "4", "--repeats", "1"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == list(decoding.ENGINES)
+
+
+def test_batches_are_padded_little() -> None:
+    examples = [Example([1] * length, [True] * length) for length in (9, 2, 8, 3, 2, 30)]
+    batches = training.padded_batches(examples, 18)
+    assert [[len(one.ids) for one in batch] for batch in batches] == [[2, 2, 3], [8, 9], [30]]
 
 
 def test_the_worst_figure_is_quoted() -> None:

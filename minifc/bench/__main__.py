@@ -2,15 +2,16 @@
 
 held-out: how well the embedded model calls tools it has never seen, over several seeds and beside baselines.
 grammar: what it costs to hold a call to its schemas, beside llguidance and xgrammar.
+train, decode: tokens a second and memory, beside transformers and PEFT.
 `python -m minifc.bench WHAT --help` lists the options of each.
 """
 
 from collections.abc import Sequence
 
-from minifc.bench import grammar, held_out
+from minifc.bench import decoding, grammar, held_out, training
 from minifc.cli import Parser, run_command
 
-BENCHMARKS = {"held-out": held_out.main, "grammar": grammar.main}
+BENCHMARKS = {"held-out": held_out.main, "grammar": grammar.main, "train": training.main, "decode": decoding.main}
 
 
 def main(argv: Sequence[str]) -> None:
