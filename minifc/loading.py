@@ -16,8 +16,9 @@ from minifc.errors import CheckpointError
 from minifc.files import read_json
 from minifc.gemma.checkpoint import load_model, stored_dtype
 from minifc.gemma.model import Gemma
+from minifc.gguf import is_gguf, read_gguf
 from minifc.hub import TINY, TINY_ADAPTER, Source, find_model
-from minifc.text.dialects import FORMATS
+from minifc.text.dialects import CALL, FORMATS
 from minifc.text.template import Format
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.adapter import CONFIG, adapter_format, load_adapter
@@ -81,7 +82,7 @@ def locate(source: str | Path, base: str | Path | None = None, format: Format | 
     if adapter is None:
         if base is not None:
             raise CheckpointError(f"{source}: no adapter, so it has no base model {base}")
-        return Located(found, None, format or adapter_format(folder) or "gemma")
+        return Located(found, None, format or adapter_format(folder) or _template_format(folder) or "gemma")
     name = str(base) if base is not None else base_name(adapter)
     if not name:
         raise CheckpointError(f"{adapter / CONFIG}: does not name its base model; name it (base=, or --model)")
@@ -102,6 +103,15 @@ def base_name(adapter: Path) -> str:
     if not isinstance(base, str):
         raise CheckpointError(f"{adapter / CONFIG}: the base model's name is {base!r}, not a string")
     return f"{base}@{revision}" if revision and not Path(base).exists() else base
+
+
+def _template_format(model: Path) -> Format | None:
+    """functiongemma, if that is what a model's own chat template writes: it knows no other format."""
+    if is_gguf(model):
+        return "functiongemma" if CALL in str(read_gguf(model).metadata.get("tokenizer.chat_template")) else None
+    files = (model / "chat_template.jinja", model / "tokenizer_config.json")
+    found = any(CALL in file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+    return "functiongemma" if found else None
 
 
 def _run_format(run: Path | None) -> Format | None:

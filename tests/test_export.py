@@ -104,6 +104,7 @@ def test_transformers_takes_a_turn_apart(exported: Path, tiny: Path, tmp_path: P
         to = tmp_path / "functiongemma"
         merge(model)
         export.write_model(model, tokenizer, to, format)
+    assert locate(to).format == format
     ours, theirs = minifc.load_tokenizer(to), AutoTokenizer.from_pretrained(to)
     calls = [{"name": "f", "arguments": {"a": "x, {y", "n": [1, {"k": True}]}}, {"name": "g", "arguments": {}}]
     messages = [

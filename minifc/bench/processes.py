@@ -52,8 +52,8 @@ def take_turns(module: str, engines: Sequence[str], work: Mapping[str, Any], rep
 
 
 def summary(found: Mapping[str, Sequence[Measured]], weights: int, result: str = "") -> list[list[str]]:
-    """Of each engine the median speed, its range, and how many times as fast minifc is, the first of them; and memory at
-    the peak, also without `weights`, the bytes of the model. result: the name of what tells that all are equal."""
+    """Of each engine the median speed, its range, and how many times as fast minifc is, the first of them; and memory
+    at the peak, also without `weights`, the bytes of the model. result: the name of what tells that all are equal."""
     first = median(one.tokens_per_second for one in next(iter(found.values())))
     table = [["", "tokens/s", "range", "minifc", "GB", "without weights", *([result] if result else [])]]
     for engine, runs in found.items():

@@ -19,7 +19,8 @@ from minifc.text.dialects.dialect import Dialect as Dialect
 from minifc.text.dialects.dialect import Part as Part
 from minifc.text.dialects.dialect import Syntax as Syntax
 from minifc.text.dialects.dialect import to_bytes as to_bytes
-from minifc.text.dialects.functiongemma import CALL, FUNCTIONGEMMA
+from minifc.text.dialects.functiongemma import CALL as CALL
+from minifc.text.dialects.functiongemma import FUNCTIONGEMMA
 from minifc.text.dialects.json_calls import JSON_CALLS
 from minifc.text.tokenizer import Tokenizer
 
