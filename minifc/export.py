@@ -3,30 +3,41 @@
 Merges LoRA and the new rows into the base model and writes what any tool reads: shards and index, config,
 tokenizer with the new tokens, our chat template as Jinja, and a model card. How much the logits change
 on the way to the stored precision is measured and printed. Only the vocabulary and one layer at a time are
-held in fp32.
+held in fp32. With --adapter, the adapter alone is written, in half the size of the run's: for the same base model.
 """
 
 import json
 import re
+import shutil
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minifc.cli import Parser, new_folder, run_command
+from minifc.devices import name_of
 from minifc.errors import CheckpointError, HubError, OptionError, first_line
-from minifc.files import whole_folder
-from minifc.gemma.checkpoint import load_model, require_finite, require_range, save_model, stored_dtype
+from minifc.files import read_tensors, whole_folder
+from minifc.gemma.checkpoint import (
+    first_not_finite,
+    load_model,
+    require_finite,
+    require_range,
+    save_model,
+    stored_dtype,
+)
 from minifc.gemma.config import load_config
 from minifc.gemma.model import Gemma
 from minifc.gguf import is_gguf, read_gguf
 from minifc.hub import TINY, Source, split_revision
-from minifc.loading import DTYPES, locate
+from minifc.loading import DTYPES, Located, locate
 from minifc.text.dialects import FORMATS, Dialect, dialect_of, exported_template
 from minifc.text.template import Format
-from minifc.text.tokenizer import SETTINGS, Tokenizer, load_tokenizer
-from minifc.tuning.adapter import RECORD, load_adapter, merge
+from minifc.text.tokenizer import ADDED_TOKENS, SETTINGS, Tokenizer, load_tokenizer
+from minifc.tuning.adapter import CONFIG, RECORD, WEIGHTS, adapter_file, load_adapter, merge
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
 
@@ -42,6 +53,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, help="format of the chat template (default: the adapter's, else gemma)"
     )
+    parser.add_argument(
+        "--adapter", action="store_true", help="write the adapter alone, in bfloat16 unless --dtype says"
+    )
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
     parser.add_argument("--private", action="store_true", help="make the repository of --push a private one")
     args = parser.parse(argv)
@@ -50,13 +64,38 @@ def main(argv: Sequence[str]) -> None:
     located = locate(args.run, args.model, args.format)
     if located.adapter is None:
         raise CheckpointError(f"{args.run}: no adapter to merge; name a run folder or an adapter")
+    if args.adapter:
+        dtype = torch.bfloat16 if args.dtype == "auto" else getattr(torch, args.dtype)
+        size = export_adapter(located.adapter, args.to, dtype)
+        print(f"{args.to}: written, {size / 1e6:.1f} MB; minifc.load and PEFT read it, with {located.base.name}")
+    else:
+        export_merged(located, args)
+    if args.push:
+        push(args.to, args.push, args.private)
+
+
+def export_merged(located: Located, args: Namespace) -> None:
+    """As an ordinary folder, in the dtype that is asked for."""
+    assert located.adapter is not None
     # What quantised weights were made from is in bfloat16, as a rule.
     stored = stored_dtype(located.base.path) or torch.bfloat16
     dtype = stored if args.dtype == "auto" else getattr(torch, args.dtype)
     export(located.base, located.adapter, args.to, dtype, located.format)
     print(f"{args.to}: written, with turns in the format {located.format}; minifc.load and transformers read it")
-    if args.push:
-        push(args.to, args.push, args.private)
+
+
+def export_adapter(adapter: Path, to: Path, dtype: torch.dtype) -> int:
+    """The adapter in another dtype, without the files of the tokenizer, which the base model has; its size in bytes."""
+    tensors = read_tensors(adapter_file(adapter, WEIGHTS), "copy the adapter here again")
+    stored = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+    if broken := first_not_finite(stored):
+        raise CheckpointError(f"{adapter / WEIGHTS}: {broken} has a number that {name_of(dtype)} cannot hold")
+    with whole_folder(to) as temporary:
+        save_file(stored, temporary / WEIGHTS, metadata={"format": "pt"})
+        for name in (CONFIG, RECORD, ADDED_TOKENS):
+            if (adapter / name).is_file():
+                shutil.copyfile(adapter / name, temporary / name)
+    return sum(tensor.nbytes for tensor in stored.values())
 
 
 @torch.no_grad()

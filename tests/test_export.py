@@ -70,6 +70,24 @@ def test_stops_and_card(exported: Path) -> None:
     assert str(Path.cwd()) not in card
 
 
+def test_the_adapter_alone_is_half_as_large(
+    caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the tokenizer, which its base model brings; and it answers nearly as before."""
+    to = tmp_path / "small"
+    assert run(export.main, str(caller), "--to", str(to), "--adapter") == 0
+    assert "minifc.load and PEFT read it, with weights/tiny" in " ".join(capsys.readouterr().out.split())
+    assert {path.name for path in to.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "added_tokens.json", "minifc.json",
+    }  # fmt: skip
+    sizes = [(folder / "adapter_model.safetensors").stat().st_size for folder in (to, caller)]
+    assert sizes[0] < 0.6 * sizes[1]
+    ids = torch.tensor([minifc.render([{"role": "user", "content": "Hi."}], minifc.load(to).tokenizer).ids])
+    found, expected = minifc.load(to, dtype="float32").model(ids), minifc.load(caller, dtype="float32").model(ids)
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    assert not torch.equal(found, expected)
+
+
 def test_bfloat16_says_what_it_costs(
     caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
