@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from minifc.calling.number import CHARACTERS, LARGEST, MOST_DIGITS, can_become_number, complete_number, is_number
+from minifc.calling.regular import LAST, Dfa, Language, automaton_of
 from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
 from minifc.errors import SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH
@@ -100,6 +101,65 @@ class InString:
 
 
 @dataclass(frozen=True)
+class InForm:
+    """Inside a string that has a form, which is followed by the form's own automaton, character by character."""
+
+    characters: Characters
+    form: Dfa
+    state: int
+    begun: bytes = b""  # of a character
+
+    def ending(self) -> bytes:
+        """A short end of the string, with what closes it."""
+        if not self.begun:
+            return self.characters.write(self.form.endings[self.state]) + self.characters.closing
+        low, high = _span(self.begun)
+        character = self.form.first(self.state, low, high)
+        after = replace(self, state=self.form.step(self.state, character), begun=b"")
+        return chr(character).encode()[len(self.begun) :] + after.ending()
+
+    def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
+        if byte == self.characters.closing[0] and not self.begun:
+            if self.form.accepting[self.state]:
+                yield rest
+        elif self.begun or byte >= 0x80:
+            yield from self._go_on(self.begun + bytes([byte]), rest)
+        elif byte == BACKSLASH and self.characters.escaped:
+            for escaped in self.characters.escaped:
+                target = self.form.step(self.state, self.characters.meaning(escaped))
+                if target >= 0:
+                    yield (escaped, (replace(self, state=target), rest))
+        elif byte not in self.characters.reserved and (target := self.form.step(self.state, byte)) >= 0:
+            yield (replace(self, state=target), rest)
+
+    def _go_on(self, begun: bytes, rest: "Stack") -> Iterator["Stack"]:
+        """With the first bytes of a character, or all of them."""
+        following = _FOLLOWING.get(begun[0], ())
+        if len(begun) > 1 and not following[len(begun) - 2][0] <= begun[-1] <= following[len(begun) - 2][1]:
+            return
+        if not following or not self.form.goes_on(self.state, *_span(begun)):
+            return
+        if len(begun) <= len(following):
+            yield (replace(self, begun=begun), rest)
+        else:
+            yield (replace(self, state=self.form.step(self.state, ord(begun.decode())), begun=b""), rest)
+
+    def next_bytes(self) -> Iterable[int]:
+        """All bytes that may come, and some that may not."""
+        if self.begun:
+            return range(0x80, 0xC0)
+        more = _FOLLOWING if self.form.goes_on(self.state, 0x80, LAST) else ()
+        return (self.characters.closing[0], *range(128), *more)
+
+
+def _span(begun: bytes) -> tuple[int, int]:
+    """The first and the last character that begin with these bytes."""
+    following = _FOLLOWING[begun[0]][len(begun) - 1 :]
+    low, high = (begun + bytes(bounds[end] for bounds in following) for end in (0, 1))
+    return ord(low.decode()), ord(high.decode())
+
+
+@dataclass(frozen=True)
 class InNumber:
     """In a number, of which `text` is written."""
 
@@ -163,7 +223,7 @@ class Members:
         return _written(self.syntax.colon, (Value(self.object.others, self.depth), (after, rest)))
 
 
-Item = bytes | InString | InNumber | Value | Elements | Members
+Item = bytes | InString | InForm | InNumber | Value | Elements | Members
 Stack: TypeAlias = "tuple[Item, Stack] | None"  # None: nothing is left to write
 
 
@@ -212,6 +272,8 @@ class State:
                     candidates.add(text[0])
                 case (InNumber(), _):
                     candidates.update(map(ord, CHARACTERS))
+                case (InForm() as string, _):
+                    candidates.update(string.next_bytes())
                 case (InString(following=((low, high), *_)), _):
                     candidates.update(range(low, high + 1))
                 case (InString() as string, _):
@@ -226,7 +288,7 @@ def _after(stack: tuple[Item, Stack], byte: int) -> Iterable[Stack]:
         if item[0] != byte:
             return ()
         return ((item[1:], rest),) if len(item) > 1 else (rest,)
-    assert isinstance(item, (InString, InNumber))
+    assert isinstance(item, (InString, InForm, InNumber))
     return item.step(byte, rest)
 
 
@@ -261,7 +323,7 @@ class Automaton:
                 case InString(key_of=Members() as members):
                     ending = item.ending()
                     text, stack = text + ending, members.value_of(item.text + ending[:-1], stack)
-                case InString() | InNumber():
+                case InString() | InForm() | InNumber():
                     text += item.ending()
                 case Value():
                     text += self.short[item.schema]
@@ -289,9 +351,11 @@ class Automaton:
                     self.short[schema], settled = text, False
 
     def _short(self, schema: Schema) -> bytes:
+        string = self.syntax.string
         match schema:
+            case String(form=Language() as form):
+                return string.opening + InForm(string, automaton_of(form), 0).ending()
             case String():
-                string = self.syntax.string
                 return string.opening + b"a" * schema.shortest + string.closing
             case Number():
                 return complete_number("", schema.integer, schema.within).encode()
@@ -328,7 +392,7 @@ class Automaton:
             return
         item, rest = stack
         match item:
-            case bytes() | InString():
+            case bytes() | InString() | InForm():
                 yield stack
             case InNumber():
                 yield stack
@@ -344,9 +408,11 @@ class Automaton:
     def _value(self, schema: Schema, depth: int, rest: Stack) -> Iterator[Stack]:
         if depth + self.nesting[schema] > MAX_DEPTH:
             return
+        string = self.syntax.string
         match schema:
+            case String(form=Language() as form):
+                yield (string.opening, (InForm(string, automaton_of(form), 0), rest))
             case String():
-                string = self.syntax.string
                 yield (string.opening, (InString(string, schema.shortest, schema.longest), rest))
             case Number():
                 yield (InNumber(schema), rest)

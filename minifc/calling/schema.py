@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from minifc.calling.formats import language_of_format
 from minifc.calling.number import LARGEST, Range, as_written
+from minifc.calling.patterns import language_of
+from minifc.calling.regular import ANY, Language, automaton_of, both, repeat
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
 
@@ -22,6 +25,8 @@ from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
 class String:
     shortest: int = 0  # in characters
     longest: int | None = None
+    patterns: tuple[tuple[str, Language], ...] = ()  # by what the schema calls them: pattern ^a, format date
+    form: Language | None = None  # all of that together, if there is a pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +87,7 @@ _ANNOTATIONS = {
     "definitions",
 }
 _KEYWORDS = {
-    "string": {"minLength", "maxLength"},
+    "string": {"minLength", "maxLength", "pattern", "format"},
     "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
     "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
     "boolean": set(),
@@ -240,7 +245,7 @@ class _Reader:
     def _typed(self, kind: str, said: Mapping[str, Any], where: str) -> Schema:
         match kind:
             case "string":
-                return String(*self._sizes(said, "minLength", "maxLength", where))
+                return self._string(said, where)
             case "number" | "integer":
                 within = self._range(said, where)
                 if not (within.has_integer() or (kind == "number" and within.has_double())):
@@ -254,6 +259,29 @@ class _Reader:
                 items = self.read(said.get("items", True), f"{where}.items")
                 return Array(items, *self._sizes(said, "minItems", "maxItems", where))
         return self._object(said, where)
+
+    def _string(self, said: Mapping[str, Any], where: str) -> String:
+        sizes = self._sizes(said, "minLength", "maxLength", where)
+        patterns = []
+        for keyword, read in (("pattern", language_of), ("format", language_of_format)):
+            if not isinstance(said.get(keyword, ""), str):
+                raise SchemaError(f"{where}: {keyword} is {said[keyword]!r}, not a text")
+            try:
+                language = read(said[keyword]) if keyword in said else None
+            except SchemaError as error:
+                raise SchemaError(f"{where}: {error}") from None
+            if language is not None:
+                patterns.append((f"{keyword} {said[keyword]}", language))
+        if not patterns:
+            return String(*sizes)
+        form = both(*(language for _, language in patterns), repeat(ANY, *sizes))
+        try:
+            texts = automaton_of(form).accepting
+        except SchemaError as error:
+            raise SchemaError(f"{where}: {' and '.join(name for name, _ in patterns)}: {error}") from None
+        if not texts:
+            raise SchemaError(f"{where}: no text has its form, {' and '.join(name for name, _ in patterns)}")
+        return String(*sizes, tuple(patterns), form)
 
     def _object(self, said: Mapping[str, Any], where: str) -> Object:
         listed, required = said.get("properties", {}), said.get("required", [])
@@ -320,6 +348,9 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
         case String():
             if not isinstance(value, str):
                 return f"{named}{_shown(value)} is not a string"
+            for name, language in schema.patterns:
+                if not automaton_of(language).matches(value):
+                    return f"{named}{_shown(value)} does not have the {name}"
             return _size_error(len(value), schema.shortest, schema.longest, "characters", named)
         case Number():
             return _number_error(value, schema, named)

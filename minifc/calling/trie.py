@@ -10,14 +10,15 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minifc.calling.automaton import Automaton, InString, Stack, State
+from minifc.calling.automaton import Automaton, InForm, InString, Stack, State
+from minifc.calling.regular import Dfa
 from minifc.errors import TokenizerError
 from minifc.text.dialects import Characters
 
@@ -55,6 +56,57 @@ class _Inside:
     tails: dict[int, "Trie"]  # of the others: their first byte that is no such character, and on, by what stands before
 
 
+class _Texts:
+    """Many texts, which an automaton reads all at once: the first characters of all, then the second ones.."""
+
+    def __init__(self, texts: list[str]) -> None:
+        """texts: in order."""
+        self.lengths = torch.tensor([len(text) for text in texts], dtype=torch.long)
+        self.places = self.lengths.cumsum(0) - self.lengths
+        self.characters = torch.tensor([ord(c) for text in texts for c in text], dtype=torch.long)
+        self.empty = sum(not text for text in texts)  # the first ones
+        self.firsts = [ord(text[0]) for text in texts[self.empty :]]
+
+    def read(self, form: Dfa, state: int) -> tuple[Tensor, Tensor]:
+        """Which texts can be read from a state, int64 [m], and the states after them, int64 [m]."""
+        found, ends = [torch.arange(self.empty)], [torch.full((self.empty,), state)]
+        reading, states = self._first(form, state)
+        edges, following = _table(form)
+        for place in range(1, int(self.lengths.max()) + 1 if len(self.lengths) else 0):
+            longer = self.lengths[reading] > place
+            found.append(reading[~longer])
+            ends.append(states[~longer])
+            reading, states = reading[longer], states[longer]
+            kinds = torch.bucketize(self.characters[self.places[reading] + place], edges, right=True)
+            states = following[states, kinds]
+            reading, states = reading[states >= 0], states[states >= 0]
+            if not len(reading):
+                break
+        return torch.cat(found), torch.cat(ends)
+
+    def _first(self, form: Dfa, state: int) -> tuple[Tensor, Tensor]:
+        """The texts whose first character can be read, and the states after it: neighbours, since they are in order."""
+        starts = form.starts[state]
+        bounds = [self.empty + bisect_left(self.firsts, start) for start in starts] + [len(self.lengths)]
+        ranges = [
+            (torch.arange(low, high), torch.full((high - low,), target))
+            for low, high, target in zip(bounds[:-1], bounds[1:], form.targets[state], strict=True)
+            if target >= 0
+        ]
+        nothing = torch.arange(0)
+        return torch.cat([nothing, *(texts for texts, _ in ranges)]), torch.cat(
+            [nothing, *(ends for _, ends in ranges)]
+        )
+
+
+@lru_cache(256)
+def _table(form: Dfa) -> tuple[Tensor, Tensor]:
+    """Where moves of any state change [K], and the state that follows each state from there on [S, K + 1]."""
+    edges = sorted({start for starts in form.starts for start in starts} - {0})
+    following = [[form.step(state, edge) for edge in (0, *edges)] for state in range(len(form.starts))]
+    return torch.tensor(edges, dtype=torch.long), torch.tensor(following)
+
+
 class Trie:
     """The tokens of a vocabulary, by their bytes."""
 
@@ -66,6 +118,7 @@ class Trie:
         self.first_bytes = sorted({key[0] for key in self.keys})
         self.root = Node(0, len(ordered), 0)
         self._tables: dict[tuple[Node, Characters], _Inside] = {}
+        self._texts: dict[tuple[Node, Characters], tuple[Tensor, _Texts, list[Trie], _Texts]] = {}
 
     def child(self, node: Node, more: bytes) -> Node:
         """The entries that go on with these bytes."""
@@ -109,6 +162,8 @@ class Trie:
         for stack in state.stacks:
             if stack is not None and isinstance(stack[0], InString) and not stack[0].following:
                 self._inside(node, stack[0], stack[1], state.automaton, mask, fits)
+            elif stack is not None and isinstance(stack[0], InForm) and not stack[0].begun:
+                self._inside_form(node, stack[0], stack[1], state.automaton, mask, fits)
             else:
                 others.append(stack)
         if not others:
@@ -150,6 +205,44 @@ class Trie:
                     state, left = automaton.state([(string, rest)]), key[len(string.text) :]
                     self._exclude_key(node, left, string.characters.closing, state, allowed, fits)
             mask |= allowed
+
+    def _inside_form(
+        self, node: Node, string: InForm, rest: Stack, automaton: Automaton, mask: Tensor, fits: Fits
+    ) -> None:
+        """As _inside, where the string has a form."""
+        ids, plain, tails, heads = self._texts_below(node, string.characters)
+        found, ends = plain.read(string.form, string.state)
+        for end in ends.unique().tolist():
+            if fits(automaton.state([(replace(string, state=end), rest)])):
+                mask[ids[found[ends == end]]] = True
+        for number, end in zip(*(tensor.tolist() for tensor in heads.read(string.form, string.state)), strict=True):
+            tail, inside = tails[number], automaton.state([(replace(string, state=end), rest)])
+            for byte in tail.first_bytes:
+                if (after := inside.step(byte)) is not None:
+                    tail._walk(tail.child(tail.root, bytes([byte])), after, mask, fits)
+
+    def _texts_below(self, node: Node, characters: Characters) -> tuple[Tensor, _Texts, list["Trie"], _Texts]:
+        """The entries below a node: ids and texts of those that are plain characters, and of the others, grouped by the
+        plain characters that they begin with, what follows these."""
+        if (node, characters) not in self._texts:
+            plain: list[tuple[str, int]] = []
+            tails: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+            for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
+                match = _plain(characters).match(key, node.depth)
+                assert match is not None
+                if match.end() == len(key):
+                    plain.append((match.group().decode(), id_))
+                else:
+                    tails[match.group().decode()].append((key[match.end() :], id_))
+            plain.sort()
+            heads = sorted(tails)
+            self._texts[node, characters] = (
+                torch.tensor([id_ for _, id_ in plain], dtype=torch.long),
+                _Texts([text for text, _ in plain]),
+                [Trie(tails[head]) for head in heads],
+                _Texts(heads),
+            )
+        return self._texts[node, characters]
 
     def _exclude_key(self, node: Node, key: bytes, closing: bytes, state: State, mask: Tensor, fits: Fits) -> None:
         """Set to False what would write a key again that the object has already; `key` is the rest of it.

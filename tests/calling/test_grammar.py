@@ -404,8 +404,14 @@ def test_several_tools(tiny_tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
-        ({"type": "string", "pattern": "a+"}, "'pattern' is not supported"),
-        ({"type": "string", "format": "date"}, "'format' is not supported"),
+        ({"type": "string", "pattern": "(a)\\1"}, "a reference to a group is not regular"),
+        ({"type": "string", "pattern": ["a"]}, "pattern is .* not a text"),
+        ({"type": "string", "pattern": "^a{3}$", "maxLength": 2}, "no text has its form, pattern"),
+        (
+            {"type": "string", "pattern": "^[a-c]+$", "format": "date"},
+            "no text has its form, pattern .* and format date",
+        ),
+        ({"type": "string", "pattern": "^(a{1,90}b){1,90}$"}, "its automaton has more than 2,000 states"),
         ({"type": "string", "minimum": 1}, "'minimum' is not supported for a value of type string"),
         ({"minLength": 1}, "'minLength' without a type"),
         ({"oneOf": [{}]}, "'oneOf' without a type, or not supported"),

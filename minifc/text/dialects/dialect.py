@@ -5,8 +5,10 @@ surrogate pair, which no text holds, so that a spelled `<escape>` is never mista
 which UTF-8 never uses.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from minifc.text.calls import END_THINK, THINK, Call
@@ -30,6 +32,19 @@ class Characters:
     reserved: frozenset[int]  # of ASCII: what does not stand for itself, the closing byte included
     escaped: tuple[bytes, ...] = ()  # what may follow a backslash, each of them one character
     shortest: int = 0  # in characters
+
+    @cached_property
+    def _meanings(self) -> dict[bytes, int]:
+        return {escaped: ord(json.loads(f'"\\{escaped.decode()}"')) for escaped in self.escaped}
+
+    def meaning(self, escaped: bytes) -> int:
+        """The character that is written by what may follow a backslash."""
+        return self._meanings[escaped]
+
+    def write(self, text: str) -> bytes:
+        """The text as it is written inside a string."""
+        by_character = {meaning: b"\\" + escaped for escaped, meaning in self._meanings.items()}
+        return b"".join(by_character.get(ord(c)) or c.encode() for c in text)
 
 
 @dataclass(frozen=True, eq=False)
