@@ -221,17 +221,23 @@ def _is_required(kind: Any, name: str, owner: Any) -> bool:
 
 
 def _first_fitting(value: Any, options: tuple[Any, ...], where: str) -> Any:
+    """The value as the first option wants it whose schema takes it, and that can be made of it."""
     errors: list[CallError] = []
     for option in options:
-        try:
-            return _checked(value, option, where)
-        except CallError as error:
-            errors.append(error)
+        if _schema_error(value, option, where) is None:
+            try:
+                return from_json(value, option, where)
+            except CallError as error:
+                errors.append(error)
     raise errors[0]
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
     """`from_json` for a value that has not been checked yet."""
-    if found := find_error(value, read_schema(hint_schema(hint, where), where), where):
+    if found := _schema_error(value, hint, where):
         raise CallError(found)
     return from_json(value, hint, where)
+
+
+def _schema_error(value: Any, hint: Any, where: str) -> str | None:
+    return find_error(value, read_schema(hint_schema(hint, where), where), where)

@@ -86,6 +86,8 @@ class HasDescription:
 UserId = NewType("UserId", int)
 STRING, INTEGER, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 DAY = {"type": "string", "description": "a date, as 2026-01-31"}
+HOUR = {"type": "string", "description": "a date and time, as 2026-01-31T18:30:00"}
+ROW = {"type": "array", "minItems": 2, "maxItems": 2}
 date, time, datetime_ = datetime.date, datetime.time, datetime.datetime
 
 
@@ -109,6 +111,13 @@ date, time, datetime_ = datetime.date, datetime.time, datetime.datetime
         (Unit | None, {"anyOf": [{"enum": ["C", "K"]}, {"type": "null"}]}, "K", Unit.KELVIN),
         (Optional[Unit], {"anyOf": [{"enum": ["C", "K"]}, {"type": "null"}]}, None, None),  # noqa: UP045
         (int | str, {"anyOf": [INTEGER, STRING]}, "1", "1"),
+        (date | datetime_, {"anyOf": [DAY, HOUR]}, "2026-01-31T18:30:00", datetime_(2026, 1, 31, 18, 30)),
+        (
+            tuple[int, date] | tuple[date, int],
+            {"anyOf": [ROW | {"items": {"anyOf": [INTEGER, DAY]}}, ROW | {"items": {"anyOf": [DAY, INTEGER]}}]},
+            ["2026-01-31", 1],
+            (date(2026, 1, 31), 1),
+        ),
         (date | str, {"anyOf": [DAY, STRING]}, "soon", "soon"),
         (date | str, {"anyOf": [DAY, STRING]}, "2026-01-31", date(2026, 1, 31)),
         (tuple[int, ...], {"type": "array", "items": INTEGER}, [1, 2.0], (1, 2)),
@@ -245,6 +254,8 @@ def test_a_dataclass_is_made_with_what_is_in_it() -> None:
         (tuple[int, str], ["a", 1], 'x[0]: "a" is not an integer'),
         (tuple[int, date], [1, "soon"], 'x[1]: "soon" is not a date'),
         (date | None, "soon", 'x: "soon" is not a date'),
+        (int | date | None, "soon", 'x: "soon" is not a date'),
+        (list[date] | dict[str, date], {"a": "soon"}, 'x.a: "soon" is not a date'),
         (Route, {"start": "Rome", "day": "soon"}, 'x.day: "soon" is not a date'),
         (Job, {"unit": "K", "days": ["soon"]}, 'x.days[0]: "soon" is not a date'),
     ],
