@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from minifc.errors import MinifcError, OptionError, ParameterError
+from minifc.errors import MinifcError, OptionError, ParameterError, is_out_of_memory
 from minifc.files import is_empty
 from minifc.terminal import in_a_line
 
@@ -161,8 +161,6 @@ def seed_number(text: str) -> int:
 
 
 OUT_OF_MEMORY = "out of memory; try fewer rows, a shorter length, gradient checkpointing, bfloat16, or --device cpu"
-# What torch's allocators say where the error has no class of its own: on CUDA, Linux, Windows, and in cuBLAS.
-_SAID = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
@@ -177,9 +175,9 @@ def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (MinifcError, OSError, MemoryError, RuntimeError) as error:
-        memory = isinstance(error, MemoryError) or any(said in str(error) for said in _SAID)
-        if "--debug" in argv or (isinstance(error, RuntimeError) and not memory):
+    except Exception as error:
+        memory = is_out_of_memory(error)
+        if "--debug" in argv or not (memory or isinstance(error, MinifcError | OSError)):
             raise
         # For no space and no permission, the system's own words name the file.
         print(f"error: {OUT_OF_MEMORY if memory else in_a_line(error)}", file=sys.stderr)

@@ -62,6 +62,33 @@ class TrainingError(MinifcError):
     """Training that cannot start or go on."""
 
 
+# What torch's allocators and systems say of it, in small letters, where the error has no class of its own: CUDA, its
+# libraries, MPS, Linux, macOS and Windows.
+_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "_status_alloc_failed",
+    "invalid buffer size",
+    "paging file is too small",
+)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: this error says so, or one that was being handled when it was raised.
+
+    Messages of minifc's own are not looked into: they quote files and data.
+    """
+    while error is not None:
+        said = "" if isinstance(error, MinifcError) else str(error).lower()
+        if isinstance(error, MemoryError) or any(words in said for words in _OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says, as far as it fits into one line of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -79,11 +79,16 @@ def is_empty(folder: Path) -> bool:
 
 
 def read_json(path: Path, error: type[MinifcError]) -> Any:
-    """The JSON in a file; `error`, naming the file and saying what to do, if there is none."""
+    """The JSON in a file; `error`, naming the file, the place in it, and what to do, if there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         raise error(f"{path}: not found; check the folder, or put the file back") from None
+    except json.JSONDecodeError as problem:
+        place = f"line {problem.lineno}, column {problem.colno}"
+        raise error(f"{path}: not JSON ({problem.msg}, {place}); mend it, or put a whole copy in its place") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: not JSON (no UTF-8 text at byte {problem.start}); save it as UTF-8") from None
     except (OSError, ValueError, RecursionError) as problem:
         raise error(f"{path}: not JSON ({problem}); put a whole copy in its place") from None
 

@@ -40,7 +40,7 @@ from minifc.text.tokenizer import Tokenizer
 from minifc.tuning.adapter import load_adapter, lora_config, save_adapter
 from minifc.tuning.loop import LoopConfig, latest_step, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, VOCABULARY, LoraConfig, add_lora, find_layers, lora_layers
-from minifc.tuning.vocab import RowWatch, add_tokens, check_room
+from minifc.tuning.vocab import RowWatch, add_tokens, check_room, extended
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ class Job:
     model: Gemma
     tokenizer: Tokenizer  # without the new tokens
     new_tokens: list[str]
+    frozen_tokens: list[str]  # those of the data that the model has already, with rows that this run does not train
     training: list[Example]
     evaluation: list[Example]  # for the loss
     held_out: list[Conversation]  # the conversations of these examples
@@ -261,7 +262,17 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     held_out = [conversation for conversation in kept if conversation.source in measured]
     commits = {"model": source.base.commit, "data": data.commit if data else "", "examples": digest(examples)}
     settings = {"run": asdict(run), "lora": asdict(lora), "loop": asdict(loop), "commits": commits}
-    return Job(source, model, tokenizer, list(places), examples, evaluation, held_out, settings)
+    frozen = frozen_tokens(model, tokenizer, new, lora)
+    return Job(source, model, tokenizer, list(places), frozen, examples, evaluation, held_out, settings)
+
+
+def frozen_tokens(model: Gemma, tokenizer: Tokenizer, tokens: Sequence[str], lora: LoraConfig) -> list[str]:
+    """The tokens that the model has already, as an exported one does, and whose rows nothing will train."""
+    if set(lora.targets) & set(VOCABULARY):
+        return []
+    rows = extended(model)  # of an adapter that is trained further
+    trained = rows.ids if rows else ()
+    return [token for token in tokens if token in tokenizer.control and tokenizer.control[token] not in trained]
 
 
 def drafts_of(rows: Sequence[Conversation], tokenizer: Tokenizer, format: str, tokens: Sequence[str]) -> list[Draft]:
@@ -366,6 +377,8 @@ def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowW
     layers = list(lora_layers(model))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(f"new tokens: {' '.join(job.new_tokens) or 'none'}")
+    if job.frozen_tokens:
+        note(f"the model has these tokens already, and their rows stay as they are: {' '.join(job.frozen_tokens)}")
     note(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
     if set(lora.targets) & set(VOCABULARY):
         itemsize = next(model.parameters()).dtype.itemsize

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import minifc
-from minifc.files import is_empty, whole_folder, write_text
+from minifc.errors import ConfigError
+from minifc.files import is_empty, read_json, whole_folder, write_text
 
 
 @pytest.mark.parametrize("place", ["write_text", "replace"])
@@ -102,3 +103,28 @@ def test_old_weights_go_old_tokenizers_make_room_for_new_ones_and_the_rest_stays
         fill(temporary, "model.safetensors", "config.json", *words[:tokenizer], text="new")
     rest = {"tokenizer.json": "new"} if tokenizer else dict.fromkeys(words, "old")
     assert contents(tmp_path) == {"model.safetensors": "new", "config.json": "new", "notes.txt": "old"} | rest
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        (b'{"a": 1,\n "b": 2,\n}', "not JSON (Expecting property name enclosed in double quotes, line 3, column 1)"),
+        (b'[{"a": 1},\n]', "line 2, column 1)"),
+        (b'{"a": 1\n"b": 2}', "not JSON (Expecting ',' delimiter, line 2, column 1)"),
+        (b"", "line 1, column 1)"),
+        ('{"a": 1}'.encode("utf-16"), "not JSON (no UTF-8 text at byte 0); save it as UTF-8"),
+        (b'{"a": "\xe9"}', "no UTF-8 text at byte 7"),
+    ],
+)
+def test_a_fault_of_json_has_a_place(tmp_path: Path, written: bytes, why: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(written)
+    with pytest.raises(ConfigError) as error:
+        read_json(path, ConfigError)
+    assert str(error.value).startswith(f"{path}: not JSON (")
+    assert why in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_fault_of_json(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "config.json", ConfigError) == {"a": 1}

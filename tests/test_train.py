@@ -267,6 +267,33 @@ def test_the_laptop_recipe(rows: Path, tmp_path: Path) -> None:
     assert max(ids["embed_tokens"]) < minifc.load_tokenizer("weights/tiny").size
 
 
+def test_tokens_that_the_model_has_already_are_named_and_stay(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second training, of the exported model: its tokens are ordinary ones now, whose rows are frozen."""
+    first, to = str(tmp_path / "first"), str(tmp_path / "model")
+    options = ["--data", str(rows), "--max-steps", "1", "--cases", "0"]
+    assert run(train.main, *options, "--to", first) == 0
+    assert "already" not in words_about_tokens(capsys.readouterr().out)
+    assert run(export.main, first, "--to", to) == 0
+    capsys.readouterr()
+    assert run(train.main, *options, "--model", to, "--to", str(tmp_path / "second")) == 0
+    said = words_about_tokens(capsys.readouterr().out)
+    assert "new tokens: none" in said
+    assert (
+        "the model has these tokens already, and their rows stay as they are: <tools> </tools> <tool_call> </tool_call>"
+        in said
+    )
+    targets = ("--targets", "q_proj,embed_tokens,lm_head")  # LoRA on the table changes them
+    assert run(train.main, *options, *targets, "--model", to, "--to", str(tmp_path / "third")) == 0
+    assert "already" not in words_about_tokens(capsys.readouterr().out)
+
+
+def words_about_tokens(printed: str) -> str:
+    text = " ".join(printed.split())  # notes are wrapped
+    return text[text.index("new tokens:") : text.index("LoRA on")]
+
+
 @pytest.mark.parametrize("chosen", [None, "ACTIVE"])
 def test_waiting_threads_sleep_unless_the_user_chose_otherwise(chosen: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}

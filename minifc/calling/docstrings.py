@@ -1,7 +1,8 @@
 """What a docstring says of a function and of its parameters.
 
 Four ways of writing parameters are read: lines `name: text`, Google's `Args:`, numpy's underlined `Parameters`, and
-Sphinx's `:param name: text`. A description goes on in the lines below it that are indented further.
+Sphinx's `:param name: text`. A description goes on in the lines below it that are indented further, and, but for
+numpy's, in lines directly below it that begin nothing else.
 """
 
 import re
@@ -10,9 +11,18 @@ from typing import Literal
 
 Kind = Literal["text", "parameters", "numpy parameters", "other"]
 
-_OF_PARAMETERS = {"Args", "Arguments", "Parameters", "Other Parameters", "Keyword Args", "Keyword Arguments"}
-_OTHERS = {"Returns", "Return", "Yields", "Raises", "Warns", "Attributes", "Example", "Examples", "Note", "Notes"}
-_UNDERLINE = re.compile(r"\s*---+\s*")
+# Titles of sections, in any case.
+_OF_PARAMETERS = re.compile(
+    r"((other|keyword|input|function|tool)\s+)?(args|arguments|params|parameters)|inputs?", re.IGNORECASE
+)
+_OTHERS = re.compile(
+    r"(returns?|outputs?|results?|response)(\s+(values?|type|format))?|yields?|raises|throws|exceptions|errors|warns"
+    r"|warnings?|attributes|methods|(example|sample)s?(\s+\w+)?|usage|notes?|references|see also|side effects|todo",
+    re.IGNORECASE,
+)
+_UNDERLINE = re.compile(r"\s*(-{3,}|={3,})\s*")
+_FIELD = re.compile(r"[:@]\w")  # Sphinx's `:return:`, Javadoc's `@return`
+_OTHER_ENTRY = re.compile(r"([-*+]\s+)?[`*]*[\w.]+[`*]*\s*(\(.*\)\s*)?:(\s|$)|(Returns?|Yields?|Raises)\b")
 
 
 def read_docstring(text: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -20,50 +30,77 @@ def read_docstring(text: str, names: Sequence[str]) -> tuple[str, dict[str, str]
 
     text: as `inspect.getdoc` gives it, without the indentation of the code. names: of the function's parameters.
     """
-    name = f"(?P<name>{'|'.join(map(re.escape, names)) or '(?!)'})"
-    usual = rf"{name}(?:\s*\(.*?\))?\s*:\s*(?P<text>.*)"
-    patterns = {
-        "text": rf"(?::param\s+(?:[^:]*\s)?)?{usual}",
-        "parameters": usual,
-        "numpy parameters": rf"{name}\s*(?::.*)?$(?P<text>)",
-    }
+    entries = _entries(names)
     description: list[str] = []
     described: dict[str, list[str]] = {}
-    for number, (kind, lines) in enumerate(_sections(text)):
+    for number, (kind, lines) in enumerate(_sections(text, names)):
         if kind == "other":
             continue
-        current, depth = [] if number else description, 10**6
+        current, depth, above = [] if number else description, 10**6, ""
         for line in lines:
-            said, indent = line.strip(), len(line) - len(line.lstrip())
+            said, indent = line.strip(), _indent(line)
             if said and indent <= depth:
-                if found := re.match(patterns[kind], said):
-                    current = [] if found["name"] in described else described.setdefault(found["name"], [])
-                    said, depth = found["text"], indent
-                elif current is not description or said.startswith(":"):  # about something else: `:return: text`
+                if found := entries[kind].match(said):
                     current, depth = [], indent
+                    for name in re.split(r"\s*,\s*", found["names"]):
+                        described.setdefault(name.strip("`*"), current)  # the first description counts
+                    said = found["text"]
+                elif _FIELD.match(said) or (current is not description and not _goes_on(kind, said, above)):
+                    current, depth = [], indent  # about something else
             current.append(said)
-    texts = {name: " ".join(" ".join(parts).split()) for name, parts in described.items()}
-    return " ".join(" ".join(description).split()), {name: text for name, text in texts.items() if text}
+            above = line.strip()
+    texts = {name: _joined(parts) for name, parts in described.items()}
+    return _joined(description), {name: text for name, text in texts.items() if text}
 
 
-def _sections(text: str) -> Iterator[tuple[Kind, list[str]]]:
+def _entries(names: Sequence[str]) -> dict[Kind, re.Pattern[str]]:
+    """How the line that begins a parameter's description looks, by kinds of section."""
+    name = rf"[`*]*(?:{'|'.join(map(re.escape, names)) or '(?!)'})\b[`*]*"
+    some = rf"(?:[-*+]\s+)?(?P<names>{name}(?:\s*,\s*{name})*)"
+    usual = rf"{some}(?:\s*\(.*?\))?[`*]*\s*:[`*]*\s*(?P<text>.*)"
+    field = r"(?:[:@](?:param|parameter|arg|argument|key|keyword)\s+(?:[^:]*\s)?)?"
+    return {
+        "text": re.compile(rf"{field}{usual}"),
+        "parameters": re.compile(usual),
+        "numpy parameters": re.compile(rf"{some}\s*(?::.*)?$(?P<text>)"),
+    }
+
+
+def _goes_on(kind: Kind, said: str, above: str) -> bool:
+    """Whether a line that is not indented further than its parameter belongs to the description above it."""
+    return kind != "numpy parameters" and above != "" and not _OTHER_ENTRY.match(said)
+
+
+def _sections(text: str, names: Sequence[str]) -> Iterator[tuple[Kind, list[str]]]:
     """The text's lines by sections, without their titles. The first section is the text before any title."""
     kind: Kind = "text"
-    underlined, section = False, list[str]()
+    margin, underlined, section = 10**6, False, list[str]()  # margin: how far the section's title is indented
     lines = text.split("\n")
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        title = line.rstrip().removesuffix(":")
         if _UNDERLINE.fullmatch(line):
             continue
-        if _UNDERLINE.fullmatch(below) or (title != line and title in _OF_PARAMETERS | _OTHERS):
+        title, indent = line.strip(), _indent(line)
+        ruled = bool(title) and _UNDERLINE.fullmatch(below) is not None
+        if ruled or (indent <= margin and title.endswith(":") and _is_title(title[:-1].rstrip(), names)):
             yield kind, section
-            underlined, section = _UNDERLINE.fullmatch(below) is not None, []
-            kind = "other"
-            if title in _OF_PARAMETERS:
-                kind = "numpy parameters" if underlined else "parameters"
+            of_parameters = _OF_PARAMETERS.fullmatch(title.removesuffix(":"))
+            kind = "other" if not of_parameters else "numpy parameters" if ruled else "parameters"
+            margin, underlined, section = indent, ruled, []
             continue
-        if line[:1].strip() and kind != "text" and not underlined:  # back at the margin: Google's section has ended
+        if title and indent <= margin and kind != "text" and not underlined:  # as far out as the title: a section's end
             yield kind, section
             kind, section = "text", []
         section.append(line)
     yield kind, section
+
+
+def _is_title(text: str, names: Sequence[str]) -> bool:
+    return text not in names and bool(_OF_PARAMETERS.fullmatch(text) or _OTHERS.fullmatch(text))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " ".join(" ".join(parts).split())

@@ -29,12 +29,15 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -283,6 +286,14 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if isinstance(value, (uuid.UUID, PurePath)):
+        return str(value)
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, (set, frozenset)):  # in an order that every process has
+        return sorted(value, key=repr)
+    if isinstance(value, deque):
+        return list(value)
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     raise TypeError(f"returned a value of type {name}, which JSON does not have")

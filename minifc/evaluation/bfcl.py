@@ -78,12 +78,21 @@ def _file(folder: Path, category: str) -> Path:
 
 def _rows(path: Path, fields: set[str]) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a file of JSON lines ({error})") from None
-    for number, row in enumerate(rows, 1):
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            place = f"line {number}, column {error.colno}"
+            raise DataError(f"{path}: not a file of JSON lines ({error.msg}, {place}); download it again") from None
         if not isinstance(row, dict) or not fields <= row.keys():
             raise DataError(f"{path}, line {number}: not an entry with {', '.join(sorted(fields))}")
+        rows.append(row)
     return rows
 
 

@@ -187,10 +187,9 @@ def _read_folder(
     shards, stated = _shards(folder)
     size = sum(_read_shard(shard, expected, state, dtype, device) for shard in shards)
     _require_all(folder, expected, state)
-    if stated not in (None, size):  # an index of another revision
-        raise CheckpointError(
-            f"{folder / INDEX}: speaks of {stated} bytes of weights but the files hold {size}; download the model again"
-        )
+    if stated is not None and str(stated) not in (str(size), f"{size:.1f}"):
+        # Tools that merge or convert models write what they have counted; every tensor is there, in its shape.
+        print(f"note: {folder / INDEX}: total_size is {stated}, and the files hold {size} bytes", file=sys.stderr)
     return state
 
 

@@ -40,23 +40,30 @@ from minifc.tuning.lora import (
     matches,
     plain_vocabulary,
 )
-from minifc.tuning.vocab import extend, extended, fold_vocabulary
+from minifc.tuning.vocab import PADDING, extend, extended, fold_vocabulary
 
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "minifc.json"
 _PREFIX = "base_model.model."
 _ROWS = f"{EMBEDDING}.token_adapter.trainable_tokens_delta"  # PEFT's name; the rows themselves, no delta
+PICKLED = "adapter_model.bin"  # what PEFT wrote before safetensors
 # Fields of PEFT's config that do not change what is computed, or that minifc reads. Any other one means
 # something minifc cannot run, unless it is empty or off; then it is refused by name.
-_UNDERSTOOD = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "inference_mode", "lora_alpha", "lora_dropout",
-    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "task_type",
-    "trainable_token_indices", "use_rslora",
+_CHOICE_OF_LAYERS = {"exclude_modules", "layers_pattern", "layers_to_transform"}  # the tensors say which have LoRA
+_UNDERSTOOD = _CHOICE_OF_LAYERS | {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "inference_mode", "lora_alpha",
+    "lora_dropout", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules",
+    "task_type", "trainable_token_indices", "use_rslora",
 }  # fmt: skip
 _KINDS: dict[str, tuple[type, ...]] = {
     "r": (int,), "lora_alpha": (float, int), "target_modules": (list, str), "lora_dropout": (float, int),
     "use_rslora": (bool,),
 }  # fmt: skip
-_HARMLESS = {"bias": ("none",), "init_lora_weights": (True, "gaussian"), "megatron_core": ("megatron.core",)}
+_HARMLESS = {
+    "bias": ("none",),
+    "init_lora_weights": (True, "gaussian", "eva", "orthogonal"),  # others change the base model's weights
+    "megatron_core": ("megatron.core",),
+}
+_MERGE = "merge with PEFT first (merge_and_unload, save_pretrained) and name the merged folder"
 
 
 def adapter_tensors(model: Gemma) -> dict[str, Tensor]:
@@ -169,7 +176,10 @@ def merge(model: Gemma) -> None:
 def adapter_file(folder: Path, name: str) -> Path:
     """A file of a saved adapter. Raises CheckpointError if it is not there."""
     if not (folder / name).is_file():
-        raise CheckpointError(f"{folder / name}: not found; an adapter folder holds {CONFIG} and {WEIGHTS}")
+        if name == WEIGHTS and (folder / PICKLED).is_file():
+            raise CheckpointError(f"{folder / PICKLED}: pickled, which can run code; {_MERGE}")
+        pickled = f"; of an adapter with {PICKLED}, {_MERGE}" if name == WEIGHTS else ""
+        raise CheckpointError(f"{folder / name}: not found; an adapter folder holds {CONFIG} and {WEIGHTS}{pickled}")
     return folder / name
 
 
@@ -213,7 +223,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = read_json(path, CheckpointError)
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
-        raise CheckpointError(f"{path}: peft_type is {kind!r}; minifc loads only LORA")
+        raise CheckpointError(f"{path}: peft_type is {kind!r}; minifc loads only LORA; {_MERGE}")
     config = {"lora_dropout": 0.0, "use_rslora": False} | config
     for field, kinds in _KINDS.items():
         if not isinstance(config.get(field), kinds):
@@ -229,14 +239,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         if not isinstance(patterns, dict) or not all(isinstance(value, numbers) for value in patterns.values()):
             raise CheckpointError(f"{path}: {field} is not an object of names with numbers")
         if odd := [key for key in patterns if not re.fullmatch(r"\^?[\w.]+", key)]:
-            raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name, which minifc matches")
+            raise CheckpointError(f"{path}: {field} {odd[0]!r} is more than the end of a name; {_MERGE}")
         number = "r" if field == "rank_pattern" else "lora_alpha"
         for value in (config[number], *patterns.values()):
             if isinstance(value, bool) or not abs(value) < 1e9 or (number == "r" and value < 1):
                 raise CheckpointError(f"{path}: {number} or {field} is {value!r}, which is none of LoRA's")
     for field, value in config.items():
         if value and field not in _UNDERSTOOD and value not in _HARMLESS.get(field, ()):
-            raise CheckpointError(f"{path}: {field}={value!r} is not something minifc can run")
+            raise CheckpointError(f"{path}: {field}={value!r} is not something minifc can run; {_MERGE}")
     return config
 
 
@@ -285,7 +295,7 @@ def _new_rows(
     if not all(torch.equal(table, other) for other in tables.values()):
         raise CheckpointError(f"{folder}: {' and '.join(tables)} differ, though the base model ties them")
     if table.ndim != 2 or table.shape[1] != old.shape[1] or not torch.equal(table[: len(old)].to(old), old):
-        raise CheckpointError(f"{folder}: {name} is a table that is not the base model's; minifc does not train one")
+        raise CheckpointError(f"{folder}: {name} is a table that is not the base model's; {_MERGE}")
     if len(table) == len(old):
         return ids, None
     return list(range(len(old), len(table))), table[len(old) :].float()
@@ -295,7 +305,9 @@ def _token_ids(config: dict[str, Any], folder: Path) -> list[int]:
     indices = config.get("trainable_token_indices") or []
     if isinstance(indices, dict):
         if set(indices) != {"embed_tokens"}:
-            raise CheckpointError(f"{folder}: trained rows of {sorted(indices)}; minifc knows only embed_tokens")
+            raise CheckpointError(
+                f"{folder}: trained rows of {sorted(indices)}; minifc knows only embed_tokens; {_MERGE}"
+            )
         indices = indices["embed_tokens"]
     if (
         not isinstance(indices, list)
@@ -342,7 +354,8 @@ def _check(
                 found = "missing" if tensor is None else f"{list(tensor.shape)}"
                 raise CheckpointError(f"{folder}: {matrix} of {name} is {found}, not {list(shape)}; {other}")
     targets = config["target_modules"]
-    for target in targets if isinstance(targets, list) else []:
+    chosen = any(config.get(field) for field in _CHOICE_OF_LAYERS)  # a target may be left with no layer
+    for target in targets if isinstance(targets, list) and not chosen else []:
         if not any(matches(target, name) for name in layers):
             raise CheckpointError(f"{folder}: it has nothing for its target {target!r}")
     if broken := first_not_finite(tensors | ({} if rows is None else {_ROWS: rows})):
@@ -358,6 +371,9 @@ def _token_names(folder: Path, ids: list[int], tokenizer: Tokenizer) -> dict[str
     if not added and (max(ids) >= tokenizer.size or any(folder.glob("tokenizer.*"))):
         added = dict(load_tokenizer(folder).control.items() - tokenizer.control.items())
     names = {id_: name for name, id_ in added.items()}
-    if unnamed := [id_ for id_ in ids if id_ >= tokenizer.size and id_ not in names]:
+    new = [id_ for id_ in ids if id_ >= tokenizer.size]
+    unnamed = [id_ for id_ in new if id_ not in names]
+    last = max((id_ for id_ in new if id_ in names), default=max(ids))
+    if unnamed and not (min(unnamed) > last and len(unnamed) < PADDING):  # rows behind the last name are padding
         raise CheckpointError(f"{folder}: the tokenizer beside the adapter does not name token {unnamed[0]}")
     return {names[id_]: id_ for id_ in ids if id_ in names}

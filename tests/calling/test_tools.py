@@ -145,19 +145,17 @@ def test_a_tool_is_still_a_function() -> None:
     assert isinstance(sample_tools.convert_amount, Tool)
 
 
-@pytest.mark.parametrize("kind", ["no hint", "set", "tuple", "varargs", "unknown name"])
+@pytest.mark.parametrize("kind", ["no hint", "bytes", "varargs", "unknown name"])
 def test_a_function_that_is_no_tool_is_refused(kind: str) -> None:
     def no_hint(a):  # type: ignore[no-untyped-def]
         pass
 
-    def sets(a: set[int]) -> None: ...
-    def tuples(a: tuple[int, int]) -> None: ...
+    def binary(a: bytes) -> None: ...
     def varargs(*a: int) -> None: ...
     def unknown_name(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    function = {"no hint": no_hint, "set": sets, "tuple": tuples, "varargs": varargs, "unknown name": unknown_name}[
-        kind
-    ]
+    functions = {"no hint": no_hint, "bytes": binary, "varargs": varargs, "unknown name": unknown_name}
+    function = functions[kind]
     with pytest.raises(SchemaError, match=f"tool {function.__name__}"):
         tool(function)
 
@@ -266,7 +264,8 @@ def test_hints_of_the_standard_library() -> None:
         "{'a': 1.0}",
         "(1, 2)",
     ]
-    assert "Invalid isoformat" in run([plan], Call("plan", given | {"day": "soon"}))["error"]
+    wrong = Call("plan", given | {"day": "soon"})
+    assert run([plan], wrong) == {"error": 'plan: day: "soon" is not a date, as 2026-01-31'}
 
 
 def test_a_description_of_a_hint_gives_way_to_the_docstring_s() -> None:

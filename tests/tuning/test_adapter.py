@@ -370,8 +370,13 @@ def peft_adapter(hf: Gemma2ForCausalLM, folder: Path, **options: Any) -> PeftMod
             "alpha_pattern": {"v_proj": 5, "^model.layers.0.mlp.down_proj": 7},
         },
         {"rank_pattern": {"^model.layers.0.self_attn.q_proj": 3, "q_proj": 2}},
+        {"layers_to_transform": [1]},
+        {"layers_to_transform": 0, "layers_pattern": "layers"},
+        {"exclude_modules": ["o_proj", "layers.0.self_attn.q_proj"]},
+        {"exclude_modules": r".*mlp.*"},
+        {"init_lora_weights": "orthogonal"},
     ],
-    ids=["all seven", "rslora", "dropout", "by a longer end", "all-linear", "patterns", "the first pattern"],
+    ids=str,
 )
 def test_pefts_adapter_loads_with_the_same_logits(
     hf: Gemma2ForCausalLM, model: Gemma, tokenizer: Tokenizer, ids: Tensor, tmp_path: Path, near: Near, options: Any
@@ -465,6 +470,43 @@ def test_a_whole_table_that_is_not_the_bases_is_refused(
     assert_refused(talker, tokenizer, tmp_path / "adapter", "table that is not the base model's")
 
 
+@pytest.mark.parametrize("multiple", [8, 64])
+def test_rows_that_pad_a_resized_table_need_no_names(
+    base: Gemma2ForCausalLM,
+    talker: Gemma,
+    tokenizer: Tokenizer,
+    resize: Callable[[Path], list[int]],
+    tmp_path: Path,
+    near: Near,
+    multiple: int,
+) -> None:
+    new = resize(tmp_path / "adapter")
+    base.resize_token_embeddings(max(new) + 1, pad_to_multiple_of=multiple, mean_resizing=False)
+    assert len(base.model.embed_tokens.weight) > max(new) + 1
+    peft = peft_adapter(base, tmp_path / "adapter")
+    peft.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    load_adapter(talker, tokenizer, tmp_path / "adapter")
+    ids = torch.tensor([[5, *new, 9, 10]])
+    assert near(logits_of(talker.eval(), ids), logits_of(peft, ids))
+    assert tokenizer.encode("".join(TAGS), control_tokens=True) == new
+
+
+def test_a_row_without_a_name_between_named_ones_is_refused(
+    talker: Gemma, tokenizer: Tokenizer, saved: Path, tuned: Tuned
+) -> None:
+    (saved / "tokenizer.json").unlink()
+    names = json.loads((saved / "added_tokens.json").read_text())
+    (saved / "added_tokens.json").write_text(
+        json.dumps({name: i for name, i in names.items() if i == max(names.values())})
+    )
+    assert_refused(talker, tokenizer, saved, "does not name token")
+
+
+def test_a_pickled_adapter_is_to_be_merged_with_peft(talker: Gemma, tokenizer: Tokenizer, saved: Path) -> None:
+    (saved / "adapter_model.safetensors").rename(saved / "adapter_model.bin")
+    assert_refused(talker, tokenizer, saved, r"adapter_model\.bin: pickled, which can run code; merge with PEFT first")
+
+
 def test_a_pattern_of_targets_is_understood_or_refused(
     hf: Gemma2ForCausalLM, model: Gemma, tokenizer: Tokenizer, ids: Tensor, tmp_path: Path, near: Near
 ) -> None:
@@ -500,8 +542,6 @@ def test_what_peft_wrote_and_minifc_cannot_run_is_refused_by_name(
     [
         ("rank_pattern", {"(q|k)_proj": 4}),
         ("alpha_pattern", {".*": 2}),
-        ("layers_to_transform", [0]),
-        ("exclude_modules", ["layers.0.self_attn.q_proj"]),
         ("target_parameters", ["mlp.experts"]),
         ("lora_bias", True),
         ("fan_in_fan_out", True),
@@ -513,7 +553,7 @@ def test_a_field_that_changes_the_computation_is_refused_by_name(
     talker: Gemma, tokenizer: Tokenizer, saved: Path, field: str, value: Any
 ) -> None:
     edit(saved, **{field: value})
-    assert_refused(talker, tokenizer, saved, field)
+    assert_refused(talker, tokenizer, saved, f"{field}.*; merge with PEFT first")
 
 
 @pytest.mark.parametrize(
