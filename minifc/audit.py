@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from minifc.cli import Parser, run_command
+from minifc.cli import Parser, add_data_options, run_command
 from minifc.data import Audit, Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.hub import TINY, find_data, find_model
@@ -39,6 +39,7 @@ class Findings:
 def main(argv: Sequence[str]) -> None:
     parser = Parser("audit", __doc__ or "", "python -m minifc.audit conversations.jsonl --row 3")
     parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
+    add_data_options(parser)
     parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="gemma", help="format of the turns (default: %(default)s)")
     parser.add_argument(
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
         raise OptionError(f"--length {args.length}: must be at least 1")
 
     tokenizer = load_tokenizer(find_model(args.model).path)
-    rows = read_rows(find_data(args.data).files)
+    rows = read_rows(find_data(args.data, args.configuration, args.split).files)
     if args.row is not None:
         if not 1 <= args.row <= len(rows):
             raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")

@@ -55,6 +55,12 @@ def option(default: Any, help: str, choices: Sequence[str] = (), name: str = "")
     return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "name": name})
 
 
+def add_data_options(parser: Parser) -> None:
+    """--configuration and --split: which part of a data set is read."""
+    parser.add_argument("--configuration", default="", help="of a data set (the one that its card marks)")
+    parser.add_argument("--split", default="", help="of a data set or folder (train, and no other in its place)")
+
+
 def add_options(parser: argparse.ArgumentParser, config: type, recipes: Recipes) -> None:
     """An option for each field of a dataclass: `learning_rate` is --learning-rate, a bool has a --no- form.
 

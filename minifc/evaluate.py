@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from minifc.cli import Parser, require_option, run_command
+from minifc.cli import Parser, add_data_options, require_option, run_command
 from minifc.data import read_conversations
 from minifc.errors import DataError, OptionError
 from minifc.evaluation.asking import MAX_NEW_TOKENS, Answers, ask, merge_for_asking
@@ -76,6 +76,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         help="ask what this run asked at its end, its own model unless --model or --adapter names another",
     )  # fmt: skip
     parser.add_argument("--data", help="ask about these conversations: file, folder or data set of the hub")
+    add_data_options(parser)
     parser.add_argument(
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
@@ -109,6 +110,9 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
     """What to ask. Raises OptionError for an option that would have no effect."""
     run = run_settings(args.run)["run"] if args.run else {}
     toy_world = not (args.data or args.bfcl or run.get("data"))
+    for name in ("configuration", "split"):
+        value = getattr(args, name)
+        require_option(not value or bool(args.data), name, value, "has no effect without --data")
     used = {"categories": args.bfcl, "part": args.bfcl, "sentences": toy_world, "test_seed": toy_world or args.beside}
     for name, has_effect in used.items():
         value, option = getattr(args, name), name.replace("_", "-")
@@ -123,7 +127,7 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
         return [one.part(args.part or "all").first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
     if args.data:
-        questions = data_questions(read_conversations(find_data(args.data).files))
+        questions = data_questions(read_conversations(find_data(args.data, args.configuration, args.split).files))
         if not questions:
             raise DataError(f"{args.data}: no conversation in it has tools to ask about")
         return [QuestionSet(args.data, questions).first(args.cases)]

@@ -51,6 +51,8 @@ class RunConfig:
         TINY, "model folder, GGUF file, or hub id as name or name@revision; or a run or adapter to train further"
     )
     data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
+    configuration: str = option("", "which configuration of a data set; by default the one that its card marks")
+    split: str = option("", "which split of --data to train on; by default train, and no other in its place")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option(
         "auto", "format of the turns; auto is an adapter's own, else gemma; own is the model's chat template",
@@ -118,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
         add_options(parser, config, RECIPES)
     args = parser.parse(argv)
     data = getattr(args, "data", "")
-    for name in ("test_seed",) if data else ("eval_share", "calls"):
+    for name in ("test_seed",) if data else ("eval_share", "calls", "configuration", "split"):
         where = "the embedded model's own world" if data else "--data"
         reason = f"means something only with {where}; leave it out"
         require_option(not hasattr(args, name), name.replace("_", "-"), getattr(args, name, ""), reason)
@@ -237,7 +239,7 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     """Read model and data, and check every option against them."""
     source, device = locate(run.model, format=None if run.format == "auto" else run.format), pick_device(run.device)
     run = replace(run, format=source.format)
-    data = find_data(run.data) if run.data else None
+    data = find_data(run.data, run.configuration, run.split) if run.data else None
     training, kept = split_data(data, run, loop.seed)
     model, tokenizer = load_base(source, run.dtype, device)
     require_finite(model, source.base.path)

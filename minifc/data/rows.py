@@ -6,29 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from minifc.errors import DataError
+from minifc.hub import folder_files
 
 
 def read_rows(path: str | Path | Sequence[Path]) -> list[tuple[str, Any]]:
-    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, of a folder of them, or of
-    several.
+    """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, of the train split in a
+    folder of them, or of several.
 
     Raises DataError for a file that cannot be read or is empty.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else path
-    files = [file for path in paths for file in (_data_files(path) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (folder_files(path) if path.is_dir() else [path])]
     rows = [(f"{file}, row {number}", row) for file in files for number, row in enumerate(_read_file(file), 1)]
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: empty; a data file holds one conversation per row")
     return rows
-
-
-def _data_files(folder: Path) -> list[Path]:
-    """Parquet files, or else JSON ones, in a folder; hidden folders are not looked into."""
-    for suffixes in ((".parquet",), (".json", ".jsonl")):
-        files = [file for file in folder.rglob("*") if file.suffix in suffixes]
-        if shown := [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]:
-            return sorted(shown)
-    raise DataError(f"{folder}: a folder without a .parquet, .json or .jsonl file")
 
 
 def _read_file(path: Path) -> list[Any]:
