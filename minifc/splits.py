@@ -44,14 +44,14 @@ def choose(files: Sequence[str], configs: Any, configuration: str = "", split: s
     listed = [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
     config = _configuration(listed, configuration)
     splits = _listed_splits(files, config) or _splits_by_path(files, config.get("data_dir"))
-    of = f" of the configuration {ascii(config.get('config_name'))}" if len(listed) > 1 else ""
+    of = f" of the configuration {config.get('config_name')!a}" if len(listed) > 1 else ""
     wanted = split or TRAIN
     if wanted not in splits:
         others = ", ".join(ascii(str(name)).strip("'") for name in splits)
         more = f"; configurations are {_names(listed)} (--configuration)" if of and not configuration else ""
-        raise DataError(f"no split {ascii(wanted)}{of}; there is {others or 'none'}: name one by --split{more}")
+        raise DataError(f"no split {wanted!a}{of}; there is {others or 'none'}: name one by --split{more}")
     parquet = [file for file in splits[wanted] if file.endswith(".parquet")]
-    name = "its train split" if wanted == TRAIN else f"its split {ascii(wanted)}"
+    name = "its train split" if wanted == TRAIN else f"its split {wanted!a}"
     return Choice(parquet or splits[wanted], f"{name}{of}")
 
 
@@ -59,7 +59,7 @@ def _configuration(listed: Sequence[dict[str, Any]], name: str) -> dict[str, Any
     if name:
         found = [config for config in listed if config.get("config_name") == name]
         if not found:
-            raise DataError(f"no configuration {ascii(name)}; there is {_names(listed) or 'none'} (--configuration)")
+            raise DataError(f"no configuration {name!a}; there is {_names(listed) or 'none'} (--configuration)")
         return found[0]
     marked = [config for config in listed if config.get("default") or config.get("config_name") == "default"]
     return (marked or list(listed) or [{}])[0]

@@ -37,14 +37,7 @@ def _read_parquet(path: Path) -> list[Any]:
         rows: list[Any] = read_table(path).to_pylist()
     except (ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({error})") from None
-    return [_without_nulls(row) for row in rows]
-
-
-def _without_nulls(value: Any) -> Any:
-    """Without the fields that have no value: in a table, a row's objects have the fields of all other rows' too."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+    return rows
 
 
 def _read_json(path: Path) -> list[Any]:
