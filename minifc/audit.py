@@ -78,6 +78,8 @@ def main(argv: Sequence[str]) -> None:
             print(f"cannot be learned from: {why}")
         if len(findings.refused) > SHOWN:
             print(f"... and {len(findings.refused) - SHOWN} more")
+        if args.skip_bad is not None and len(findings.refused) > args.skip_bad:
+            raise DataError(f"{args.data}: {len(findings.refused):,} bad rows are more than --skip-bad {args.skip_bad}")
 
 
 def examine(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minifc.data.bad_rows import BadRows
 from minifc.data.nulls import without_nulls
-from minifc.data.rows import read_rows
+from minifc.data.rows import BadLine, read_rows
 from minifc.data.shapes import Shape, find_shape, is_empty, read_shape
 from minifc.data.speakers import Speakers, with_one_system_message, without_tags_of_results
 from minifc.data.tools import FIELDS, read_tool_field
@@ -37,9 +38,19 @@ class Conversation:
     nulls: int = 0  # nulls that were no arguments
 
 
-def read_conversations(path: str | Path | Sequence[Path]) -> list[Conversation]:
-    """The conversations of a data file, of a folder of them, or of several. Raises DataError naming file and row."""
-    return [read_conversation(row, source) for source, row in read_rows(path)]
+def read_conversations(path: str | Path | Sequence[Path], bad: BadRows | None = None) -> list[Conversation]:
+    """The conversations of a data file, of a folder of them, or of several. Raises DataError naming file and row.
+
+    bad: takes the rows that cannot be read, as many as it allows.
+    """
+    bad = bad or BadRows()
+    read: list[Conversation] = []
+    for source, row in read_rows(path):
+        with bad.left_out():
+            read.append(read_conversation(row, source))
+    if not read:
+        raise bad.errors[0]
+    return read
 
 
 def read_conversation(row: Any, source: str, verbatim: bool | None = None) -> Conversation:
@@ -47,6 +58,8 @@ def read_conversation(row: Any, source: str, verbatim: bool | None = None) -> Co
 
     verbatim: whether its text holds the tags, where that is known; None where the row tells.
     """
+    if isinstance(row, BadLine):
+        raise DataError(f"{source}: {row.why}")
     if not isinstance(row, dict):
         raise DataError(f"{source}: a JSON {type(row).__name__}, not an object with messages or conversations")
     try:

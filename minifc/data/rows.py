@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,18 @@ from minifc.errors import DataError
 from minifc.hub import folder_files
 
 
+@dataclass(frozen=True)
+class BadLine:
+    """In place of a row: why a line of JSON Lines cannot be read."""
+
+    why: str
+
+
 def read_rows(path: str | Path | Sequence[Path]) -> list[tuple[str, Any]]:
     """(where it stands, the row) for each row of a JSON, JSON Lines or parquet file, of the train split in a
     folder of them, or of several.
 
-    Raises DataError for a file that cannot be read or is empty.
+    A line that is not JSON is a BadLine. Raises DataError for a file that cannot be read or is empty.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else path
     files = [file for path in paths for file in (folder_files(path) if path.is_dir() else [path])]
@@ -50,15 +58,19 @@ def _read_json(path: Path) -> list[Any]:
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
-        rows = []
-        for number, line in enumerate(text.split("\n"), 1):
-            try:
-                if line.strip():
-                    rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, line {number}: neither a JSON file nor JSON Lines ({error})") from None
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [_read_line(line, number) for number, line in lines]
+        if rows and all(isinstance(row, BadLine) for row in rows):
+            raise DataError(f"{path}: {rows[0].why}") from None
         return rows
     return whole if isinstance(whole, list) else [whole]
+
+
+def _read_line(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadLine(f"line {number} is neither of a JSON file nor JSON Lines ({error})")
 
 
 _READERS = {".json": _read_json, ".jsonl": _read_json, ".parquet": _read_parquet}

@@ -382,7 +382,7 @@ def test_a_file_that_is_not_text(file: Path) -> None:
 @pytest.mark.parametrize("bad", ["not json", '{"messages": [', "[" * 100_000, "{'messages': []}"])
 def test_a_line_that_is_not_json(file: Path, bad: str) -> None:
     file.write_text(json.dumps({"messages": [USER, MODEL]}) + f"\n\n{bad}\n", encoding="utf-8")
-    with pytest.raises(DataError, match=f"{re.escape(str(file))}, line 3: .*JSON"):
+    with pytest.raises(DataError, match=f"{re.escape(str(file))}, row 2: line 3 .*JSON"):
         read_conversations(file)
 
 
