@@ -17,11 +17,14 @@ from minifc.data.bad_rows import BadRows
 from minifc.data.nulls import without_nulls
 from minifc.data.rows import BadLine, read_rows
 from minifc.data.shapes import Shape, find_shape, is_empty, read_shape
-from minifc.data.speakers import Speakers, with_one_system_message, without_tags_of_results
+from minifc.data.speakers import Speakers, with_one_system_message, with_thoughts_apart, without_tags_of_results
 from minifc.data.tools import FIELDS, read_tool_field
 from minifc.errors import CallError, DataError, TemplateError
-from minifc.text.calls import END_TOOL_CALL, TOOL_CALL, TOOLS, read_tools, rewrite_calls
+from minifc.text.calls import END_THINK, END_TOOL_CALL, THINK, TOOL_CALL, TOOLS, read_tools, rewrite_calls
 from minifc.text.messages import Message, is_assistant, normal_messages
+
+_CALL = (TOOL_CALL, END_TOOL_CALL)
+_PAIRS = (_CALL, (THINK, END_THINK))
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,18 @@ def _read(row: dict[str, Any], shape: Shape, source: str, verbatim: bool | None)
     messages: list[Message] = list(normal_messages(given))
     lists_tools = _lists_tools(messages)
     structured = any(message.get("tool_calls") for message in messages)
-    tagged = any(is_assistant(message) and _has_call(message.get("content")) for message in messages)
+    spelled = [pair for pair in _PAIRS if any(_holds(message, pair) for message in messages)]
+    tagged = bool(spelled) if shape.text_may_hold_tags else _CALL in spelled
     if verbatim is None:
-        in_text = lists_tools or (tagged and bool(tools)) or (shape.text_may_hold_tags and tools is None)
+        in_text = lists_tools or (tagged and tools is not None) or (shape.text_may_hold_tags and tools is None)
         verbatim = in_text and not structured
     if structured and lists_tools and tools:
         raise DataError("its system message lists the tools in its text, and 'tools' lists them again; leave one")
-    if structured and tagged and shape.text_may_hold_tags:
+    if structured and _CALL in spelled and shape.text_may_hold_tags:
         raise DataError("calls in the tags of the text, and others as fields; give all in one way")
     nulls = 0
     if not verbatim:
+        messages = with_thoughts_apart(messages) if shape.text_may_hold_tags else messages
         messages, nulls = _without_nulls(without_tags_of_results(messages), tools or [])
     read = {*shape.fields, *FIELDS, "system"}
     unread = [name for name, value in row.items() if name not in read and not is_empty(value)]
@@ -117,8 +122,10 @@ def _lists_tools(messages: Sequence[Message]) -> bool:
     return False
 
 
-def _has_call(content: Any) -> bool:
-    return isinstance(content, str) and TOOL_CALL in content and END_TOOL_CALL in content
+def _holds(message: Message, pair: tuple[str, str]) -> bool:
+    """Whether a message is the model's and its text holds both of these tags."""
+    content = message.get("content")
+    return is_assistant(message) and isinstance(content, str) and all(tag in content for tag in pair)
 
 
 def _without_nulls(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> tuple[list[Message], int]:

@@ -47,7 +47,9 @@ def draft(conversation: Conversation, tokenizer: Tokenizer, format: Format, tags
         raise DataError(f"{conversation.source}: {error}") from None
     written = _without_turns(written, conversation)
     if not any(piece.learned for piece in written):
-        raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")
+        raise DataError(
+            f"{conversation.source}: nothing to learn from; no turn is the model's, or none is to be learned"
+        )
     return Draft(conversation, written)
 
 

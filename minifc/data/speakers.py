@@ -1,11 +1,12 @@
 """The messages of a row, in whatever spelling, to OpenAI's: who speaks, what is said, called and answered."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minifc.data.tools import unpacked
 from minifc.errors import DataError
-from minifc.text.calls import END_TOOL_RESPONSE, TOOL_CALL, TOOL_RESPONSE, read_value, spelled_calls
+from minifc.text.calls import END_THINK, END_TOOL_RESPONSE, THINK, TOOL_CALL, TOOL_RESPONSE, read_value
 from minifc.text.messages import ROLES, Message, is_assistant
 
 _CALLS = ("function_call", "tool_call", "tool_calls")  # roles of turns that are calls and nothing else
@@ -14,10 +15,11 @@ _FIELDS = {
     "function_call",
 }  # fmt: skip
 _ABOUT = {"id", "message_id", "turn", "turn_id", "timestamp", "created", "created_at", "date", "model", "finish_reason",
-          "usage", "logprobs"}  # fmt: skip
+          "usage", "logprobs", "annotations"}  # fmt: skip
 # Fields that say whether a turn is learned from: OpenAI's and Mistral's, Axolotl's, Swift's.
 _WEIGHTS = ("weight", "train", "training", "train_on_turn", "loss")
 _TEXT = ("text", "input_text", "output_text")
+_THOUGHT = re.compile(rf"\s*{THINK}(.*?){END_THINK}", re.DOTALL)
 _MEDIA = ("image", "audio", "video", "file")
 
 
@@ -45,6 +47,8 @@ class Speakers:
         message["role"] = role = role.strip().lower() if isinstance(role, str) else role
         learned = _is_learned(message)
         self._leave_fields(message)
+        if role in _CALLS and TOOL_CALL in str(message.get("content")):
+            message["role"] = role = "assistant"  # a text that holds the tags
         if role in _CALLS:
             message = {"role": "assistant", "content": None, "tool_calls": _calls(message.get("content"))}
         elif old := message.pop("function_call", None):
@@ -92,9 +96,7 @@ def _is_result(message: Message) -> bool:
 
 
 def _calls(content: Any) -> list[Any]:
-    """The calls that are the content of a turn: JSON, perhaps between tags, or objects."""
-    if isinstance(content, str) and TOOL_CALL in content:
-        return [{"name": call.name, "arguments": call.arguments} for call in spelled_calls(content)]
+    """The calls that are the content of a turn: JSON or objects."""
     if not isinstance(content, str | list | Mapping):
         raise DataError(f"a function_call is a {type(content).__name__}, not a string")
     calls = read_value(content) if isinstance(content, str) else content
@@ -116,6 +118,8 @@ def _call(call: Any) -> Any:
 
 def _text(content: Any, is_result: bool) -> Any:
     """Content as one text where it is a list of text parts. A result may be any other JSON value, but no picture."""
+    if isinstance(content, Mapping) and content.get("type") in _TEXT:
+        content = [content]
     if not isinstance(content, list) or not content:
         return None if content == [] and not is_result else content
     kinds = [part.get("type") if isinstance(part, Mapping) else None for part in content]
@@ -137,15 +141,32 @@ def with_one_system_message(messages: Sequence[dict[str, Any]], field: Any) -> t
     beginning = 0
     while beginning < len(messages) and messages[beginning].get("role") in ("system", "developer"):
         beginning += 1
-    system, rest = list(messages[:beginning]), list(messages[beginning:])
+    rest = list(messages[beginning:])
+    system = [message for message in messages[:beginning] if message.get("content") not in (None, "")]
     if field:
         if system and [message.get("content") for message in system] != [field]:
             raise DataError("a system message, and another one in the field 'system'")
         system = [{"role": "system", "content": field}]
     texts = [message.get("content") for message in system]
     if len(system) > 1 and all(isinstance(text, str) for text in texts):
-        system = [{**system[0], "content": "\n\n".join(text for text in texts if text)}]
+        system = [{**system[0], "content": "\n\n".join(map(str, texts))}]
     return [*system, *rest], beginning - len(system)
+
+
+def with_thoughts_apart(messages: Sequence[Message]) -> list[Message]:
+    """Structured messages in which what the model thinks, in tags before what it says, has a field of its own."""
+    found: list[Message] = []
+    for message in messages:
+        content = message.get("content")
+        thought = _THOUGHT.match(content) if isinstance(content, str) and is_assistant(message) else None
+        if thought and not message.get("thinking"):
+            message = {
+                **message,
+                "thinking": thought[1].strip(),
+                "content": message["content"][thought.end() :].strip(),
+            }
+        found.append(message)
+    return found
 
 
 def without_tags_of_results(messages: Sequence[Message]) -> list[Message]:

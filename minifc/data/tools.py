@@ -33,7 +33,7 @@ def read_tool_field(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     found: dict[str, Any] = {}
     for name in FIELDS:
         if (given := row.get(name)) is not None:
-            found[name] = [] if isinstance(given, str) and not given.strip() else unpacked(given)
+            found[name] = [] if str(given).strip() in ("", "null", "None") else unpacked(given)
     filled = {name: tools for name, tools in found.items() if tools or not isinstance(tools, list)}
     if len(filled) > 1 and len({str(tools) for tools in filled.values()}) > 1:
         raise DataError(f"tools in {' and in '.join(filled)}; leave one of these fields")

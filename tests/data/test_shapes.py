@@ -182,6 +182,7 @@ def test_several_system_messages_are_one() -> None:
     system = [said("system", "One."), said("developer", "Two.")]
     assert read(messages=[*system, USER, MODEL]).messages[0] == said("system", "One.\n\nTwo.")
     assert len(read(messages=[system[0], USER, MODEL], system="One.").messages) == 3
+    assert read(messages=[said("system", None), USER, MODEL]).messages == [USER, MODEL]
 
 
 # --- text that holds the tags ------------------------------------------------------------------------------------
@@ -225,12 +226,34 @@ def test_held_out_text_keeps_its_tags(tmp_path: Path) -> None:
         assert (list(after.tools), list(after.listed)) == (list(before.tools), list(before.listed))
 
 
+@pytest.mark.parametrize("tools", [None, "", "null", [], [CLOCK]])
+@pytest.mark.parametrize("reply", [TAGGED, "<think>Hm.</think>I cannot."])
+def test_tags_in_a_reply_count_whatever_the_field_of_tools_says(
+    tools: Any, reply: str, tiny_tokenizer: Tokenizer
+) -> None:
+    row = read(conversations=[{"from": "human", "value": "Late?"}, {"from": "gpt", "value": reply}], tools=tools)
+    found = draft(row, tiny_tokenizer, "gemma").pieces
+    tag = reply[: reply.index(">") + 1]
+    assert [piece.control for piece in found if piece.text == tag and piece.learned] == [True]
+
+
 def test_the_rows_own_tools_order_the_arguments(tiny_tokenizer: Tokenizer) -> None:
     call = '<tool_call>\n{"arguments": {"day": "x", "zone": "y"}, "name": "clock"}\n</tool_call>'
     row = read(
         conversations=[said("system", "<tools>{'name': 'clock'}</tools>"), USER, said("gpt", call)], tools=[CLOCK]
     )
     assert '{"name": "clock", "arguments": {"zone": "y", "day": "x"}}' in texts(row, tiny_tokenizer)[1]
+
+
+def test_thoughts_in_tags_beside_structured_calls(tiny_tokenizer: Tokenizer) -> None:
+    turns = [("human", "Late?"), ("gpt", "<think>Hm.</think>\nI look."), ("function_call", CALL), ("observation", "1")]
+    row = read(conversations=[{"from": who, "value": text} for who, text in turns], tools=[CLOCK])
+    assert not row.verbatim
+    assert texts(row, tiny_tokenizer)[1] == f"<think>Hm.</think>I look.\n{TAGGED}<end_of_turn>"
+    turns[2] = ("function_call", f"<think>So.</think>{TAGGED}")
+    row = read(conversations=[{"from": who, "value": text} for who, text in turns], tools=[CLOCK])
+    assert row.verbatim
+    assert "<think>So.</think>" in texts(row, tiny_tokenizer)[1]
 
 
 def test_tags_beside_structured_calls_are_refused() -> None:
