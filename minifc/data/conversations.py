@@ -8,7 +8,7 @@ tools, and of rows whose model's turns hold tagged calls or whose system message
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def _read(row: dict[str, Any], shape: Shape, source: str, verbatim: bool | None)
         speakers.read(message)
     given, fewer = with_one_system_message(speakers.messages, row.get("system"))
     messages: list[Message] = list(normal_messages(given))
-    lists_tools = _lists_tools(messages)
+    listing = ("system", "developer", "user") if shape.text_may_hold_tags else ("system", "developer")
+    lists_tools = _lists_tools(messages, listing)
     structured = any(message.get("tool_calls") for message in messages)
     spelled = [pair for pair in _PAIRS if any(_holds(message, pair) for message in messages)]
     tagged = bool(spelled) if shape.text_may_hold_tags else _CALL in spelled
@@ -107,13 +108,13 @@ def _read(row: dict[str, Any], shape: Shape, source: str, verbatim: bool | None)
     )
 
 
-def _lists_tools(messages: Sequence[Message]) -> bool:
-    """Whether a message before the model's first turn lists tools in tags."""
+def _lists_tools(messages: Sequence[Message], roles: Collection[str]) -> bool:
+    """Whether a message of one of these roles, before the model's first turn, lists tools in tags."""
     for message in messages:
         content = message.get("content")
         if is_assistant(message):
             return False
-        if isinstance(content, str) and TOOLS in content:
+        if message["role"] in roles and isinstance(content, str) and TOOLS in content:
             try:
                 if read_tools(content):
                     return True

@@ -206,6 +206,12 @@ def test_nothing_is_written_twice(shape: str, tools: Any, reply: str, tiny_token
     assert [piece.control for piece in found if piece.text == "<tool_call>"] == [True] * (reply == TAGGED)
 
 
+def test_what_a_user_says_in_structured_messages_is_data(tiny_tokenizer: Tokenizer) -> None:
+    row = read(messages=[{**USER, "content": f"{LISTED} {TAGGED}"}, MODEL])
+    assert not row.verbatim
+    assert not any(piece.text == "<tools>" and piece.control for piece in draft(row, tiny_tokenizer, "gemma").pieces)
+
+
 def test_tools_that_the_text_does_not_list_are_written(tiny_tokenizer: Tokenizer) -> None:
     row = read(conversations=[USER, said("assistant", TAGGED)], tools=[CLOCK])
     assert row.verbatim
