@@ -57,11 +57,11 @@ def _read_json(path: Path) -> list[Any]:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}") from None
     try:
         whole = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         rows = [_read_line(line, number) for number, line in lines]
         if rows and all(isinstance(row, BadLine) for row in rows):
-            raise DataError(f"{path}: {rows[0].why}") from None
+            raise DataError(f"{path}: {rows[0].why}; as one JSON value: {error}") from None
         return rows
     return whole if isinstance(whole, list) else [whole]
 

@@ -11,6 +11,7 @@ from minifc.data.conversations import what_was_left
 from minifc.data.nulls import without_nulls
 from minifc.data.tools import read_tool
 from minifc.errors import DataError
+from minifc.evaluation.asking import prompt
 from minifc.evaluation.held_out import read_held_out, write_conversations
 from minifc.evaluation.questions import data_questions
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -216,8 +217,10 @@ def test_tools_that_the_text_does_not_list_are_written(tiny_tokenizer: Tokenizer
     row = read(conversations=[USER, said("assistant", TAGGED)], tools=[CLOCK])
     assert row.verbatim
     assert texts(row, tiny_tokenizer)[0].count("<tools>") == 1
-    (question,) = data_questions([row])
-    assert (question.listed, len(question.tools)) == (False, 1)
+    listing = read(conversations=[said("system", LISTED), USER, said("assistant", TAGGED)], tools=[CLOCK])
+    for question in data_questions([row, listing]):
+        asked = tiny_tokenizer.decode(prompt(question, tiny_tokenizer, "gemma", []))
+        assert (asked.count("<tools>"), len(question.tools)) == (1, 1)
 
 
 def test_held_out_text_keeps_its_tags(tmp_path: Path) -> None:
