@@ -1,21 +1,25 @@
 """python -m minifc.audit: what is in a data file, before anything is trained on it.
 
 Counts rows, tokens and what of them is learned from, names the longest conversation, tags that are
-no tokens, and tokens that never occur, and lists the rows that cannot be read. `--row` shows one
+no tokens, and tokens that never occur, and lists the rows that cannot be read. Calls are held to the schemas of
+their tools. What is doubtful is told once, with its count and its first row. `--row` shows one
 conversation as the model will see it, with the tokens it learns from between marks. `--format`, `--calls`
 and `--learn` are those of `minifc.train`: with `--format course --calls verbatim --learn all`, its `--recipe course`.
 """
 
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from minifc.cli import Parser, run_command
-from minifc.data import Audit, Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
+from minifc.cli import Parser, add_data_options, run_command
+from minifc.data import Audit, Conversation, Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
+from minifc.data.conversations import what_was_left
 from minifc.errors import CallError, DataError, MinifcError, OptionError
+from minifc.evaluation.survey import Survey, survey
 from minifc.hub import TINY, find_data, find_model
-from minifc.terminal import colourful, text_table
+from minifc.terminal import colourful, note, printable, text_table
 from minifc.text.dialects import FORMATS, Dialect, dialect_of
 from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -32,13 +36,14 @@ class Findings:
     rendered: dict[str, Rendered] = field(default_factory=dict)  # by the source of the row
     refused: list[str] = field(default_factory=list)
     audit: Audit = field(default_factory=lambda: audit([]))
-    calls: int = 0
+    conversations: list[Conversation] = field(default_factory=list)  # of the rows that can be learned from
     unreadable: int = 0  # turns whose calls cannot be read, and which are learned from all the same
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("audit", __doc__ or "", "python -m minifc.audit conversations.jsonl --row 3")
     parser.add_argument("data", help="JSON, JSON Lines or parquet file, or a data set of the hub")
+    add_data_options(parser)
     parser.add_argument("--model", default=TINY, help="whose tokenizer counts the tokens (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="gemma", help="format of the turns (default: %(default)s)")
     parser.add_argument(
@@ -56,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         raise OptionError(f"--length {args.length}: must be at least 1")
 
     tokenizer = load_tokenizer(find_model(args.model).path)
-    rows = read_rows(find_data(args.data).files)
+    rows = read_rows(find_data(args.data, args.configuration, args.split).files)
     if args.row is not None:
         if not 1 <= args.row <= len(rows):
             raise OptionError(f"--row {args.row}: {args.data} has rows 1 to {len(rows)}")
@@ -71,12 +76,18 @@ def main(argv: Sequence[str]) -> None:
         print(marked(rendered, tokenizer, colourful(sys.stdout)))
     else:
         dialect = dialect_of(args.format, tokenizer)
-        table = summary(findings, len(rows), args.length, args.learn == "all", dialect)
+        surveyed = survey(findings.conversations)
+        table = summary(findings, surveyed, len(rows), args.length, args.learn == "all", dialect)
         print(text_table([["data", args.data], *table]))
-        for why in findings.refused[:SHOWN]:
-            print(f"cannot be learned from: {why}")
-        if len(findings.refused) > SHOWN:
-            print(f"... and {len(findings.refused) - SHOWN} more")
+        for why in refusals(findings.refused):
+            print(f"cannot be learned from: {printable(why)}")
+        remarks = [f"note: {said}" for said in what_was_left(findings.conversations)]
+        remarks += [f"warning: {said}" for said in surveyed.warnings()]
+        print(end="\n" if remarks else "")
+        for remark in remarks:
+            note(remark)
+        if args.skip_bad is not None and len(findings.refused) > args.skip_bad:
+            raise DataError(f"{args.data}: {len(findings.refused):,} bad rows are more than --skip-bad {args.skip_bad}")
 
 
 def examine(
@@ -105,9 +116,10 @@ def examine(
             findings.refused.append(named(error, source))
             continue
         findings.rendered[source] = rendered
+        findings.conversations.append(one.conversation)
         for turn in learned_turns(rendered):
             try:
-                findings.calls += len(parse_calls(turn, tokenizer, format))
+                parse_calls(turn, tokenizer, format)
             except CallError:
                 findings.unreadable += 1
     return findings
@@ -116,6 +128,17 @@ def examine(
 def named(error: MinifcError, source: str) -> str:
     """The error with the row it is in, once."""
     return str(error) if str(error).startswith(source) else f"{source}: {error}"
+
+
+def refusals(refused: Sequence[str]) -> list[str]:
+    """A line for each kind of reason: the first row that has it, and how many others have it too."""
+    kinds: dict[str, list[str]] = {}
+    for why in refused:
+        reason = why.partition(", row ")[2].partition(": ")[2] or why
+        kinds.setdefault(re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "#", reason), []).append(why)
+    lines = [f"{rows[0]}{f' (and {len(rows) - 1:,} more like it)' if rows[1:] else ''}" for rows in kinds.values()]
+    rest = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"... and {rest} more reasons"] if rest > 0 else [])]
 
 
 def learned_turns(rendered: Rendered) -> Iterator[list[int]]:
@@ -131,7 +154,9 @@ def learned_turns(rendered: Rendered) -> Iterator[list[int]]:
         yield turn
 
 
-def summary(findings: Findings, rows: int, length: int, every_token: bool, dialect: Dialect) -> list[list[str]]:
+def summary(
+    findings: Findings, surveyed: Survey, rows: int, length: int, every_token: bool, dialect: Dialect
+) -> list[list[str]]:
     """A line per finding."""
     sizes = {source: len(rendered.ids) for source, rendered in findings.rendered.items()}
     total = sum(sizes.values())
@@ -146,7 +171,10 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool, diale
             ["median conversation", f"{statistics.median(sizes.values()):,.0f} tokens"],
             ["longest conversation", f"{sizes[longest]:,} tokens ({longest})"],
             [f"longer than --length {length}", f"{long:,}, which training leaves out"],
-            ["calls", f"{findings.calls:,}"],
+            ["calls", f"{surveyed.calls:,}"],
+            ["turns of several calls", f"{surveyed.parallel:,}"],
+            ["tools offered, none called", f"{surveyed.declining:,} of {surveyed.offering:,} conversations with tools"],
+            ["tools that are never called", names(surveyed.never_called, len(surveyed.offered))],
             ["turns whose calls cannot be read", f"{findings.unreadable:,}"],
         ]
     tags = findings.audit.tags
@@ -158,6 +186,12 @@ def summary(findings: Findings, rows: int, length: int, every_token: bool, diale
         lines.append(["", "the model's text spells tags of ours, which in structured rows is data: give the calls"])
         lines.append(["", "as tool_calls, or the messages as conversations without tools, whose tags count"])
     return lines
+
+
+def names(some: Sequence[str], of: int) -> str:
+    """How many these are, and the first of them."""
+    shown = ", ".join(some[:3]) + (", ..." if some[3:] else "")
+    return f"{len(some):,} of {of:,}{f': {shown}' if some else ''}"
 
 
 def marked(rendered: Rendered, tokenizer: Tokenizer, colour: bool) -> str:

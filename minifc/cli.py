@@ -55,6 +55,15 @@ def option(default: Any, help: str, choices: Sequence[str] = (), name: str = "")
     return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "name": name})
 
 
+def add_data_options(parser: Parser) -> None:
+    """--configuration, --split and --skip-bad: what is read of a data set, and how many of its rows may be bad."""
+    parser.add_argument("--configuration", default="", help="of a data set (the one that its card marks)")
+    parser.add_argument("--split", default="", help="of a data set or folder (train, and no other in its place)")
+    parser.add_argument(
+        "--skip-bad", type=whole_number, metavar="N", help="rows that may be bad and are left out; one more is an error"
+    )
+
+
 def add_options(parser: argparse.ArgumentParser, config: type, recipes: Recipes) -> None:
     """An option for each field of a dataclass: `learning_rate` is --learning-rate, a bool has a --no- form.
 
@@ -151,6 +160,13 @@ def new_folder(text: str) -> Path:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: cannot be written ({error.strerror}); name another place") from None
     return path
+
+
+def whole_number(text: str) -> int:
+    """An option's type: a count of things."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a number of things")
+    return int(text)
 
 
 def seed_number(text: str) -> int:

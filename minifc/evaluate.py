@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from minifc.cli import Parser, require_option, run_command
+from minifc.cli import Parser, add_data_options, require_option, run_command
 from minifc.data import read_conversations
+from minifc.data.bad_rows import BadRows
 from minifc.errors import DataError, OptionError
 from minifc.evaluation.asking import MAX_NEW_TOKENS, Answers, ask, merge_for_asking
 from minifc.evaluation.bfcl import CATEGORIES
@@ -22,6 +23,7 @@ from minifc.evaluation.questions import (
     TOY_WORLD,
     Demonstration,
     Part,
+    Question,
     QuestionSet,
     bfcl_questions,
     data_questions,
@@ -76,6 +78,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         help="ask what this run asked at its end, its own model unless --model or --adapter names another",
     )  # fmt: skip
     parser.add_argument("--data", help="ask about these conversations: file, folder or data set of the hub")
+    add_data_options(parser)
     parser.add_argument(
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
@@ -109,6 +112,9 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
     """What to ask. Raises OptionError for an option that would have no effect."""
     run = run_settings(args.run)["run"] if args.run else {}
     toy_world = not (args.data or args.bfcl or run.get("data"))
+    for name in ("configuration", "split", "skip_bad"):
+        value, option = getattr(args, name), name.replace("_", "-")
+        require_option(not value or bool(args.data), option, value, "has no effect without --data")
     used = {"categories": args.bfcl, "part": args.bfcl, "sentences": toy_world, "test_seed": toy_world or args.beside}
     for name, has_effect in used.items():
         value, option = getattr(args, name), name.replace("_", "-")
@@ -123,11 +129,22 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
         return [one.part(args.part or "all").first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
     if args.data:
-        questions = data_questions(read_conversations(find_data(args.data).files))
+        questions = questions_about(args)
         if not questions:
             raise DataError(f"{args.data}: no conversation in it has tools to ask about")
         return [QuestionSet(args.data, questions).first(args.cases)]
     return [toy_questions(args.cases or CASES, args.test_seed or 0, args.sentences or "known")]
+
+
+def questions_about(args: Namespace) -> list[Question]:
+    """A question for each model turn of --data. Raises DataError where more rows are bad than --skip-bad allows."""
+    bad = BadRows(args.skip_bad or 0)
+    questions: list[Question] = []
+    for conversation in read_conversations(find_data(args.data, args.configuration, args.split).files, bad):
+        with bad.left_out():
+            questions += data_questions([conversation])
+    bad.say()
+    return questions
 
 
 def ask_all(args: Namespace, located: Located, sets: Sequence[QuestionSet]) -> AllAnswers:

@@ -18,6 +18,7 @@ from minifc.errors import CheckpointError, DataError, HubError
 from minifc.gguf import is_gguf
 from minifc.hub_answers import COMMIT, Kind, checked_answers, errors_in_a_line, page
 from minifc.packaged import GEMMA_270M, find_packaged
+from minifc.splits import choose
 
 TINY, TINY_ADAPTER = "weights/tiny", "weights/tiny-caller"
 _CLONE = Path(__file__).resolve().parent.parent
@@ -30,9 +31,6 @@ _ALWAYS_THERE = ".gitattributes"  # in repositories of the hub; the client warns
 # What stands for a folder or a file here, whether or not there is one: a slip of the pen must not ask the hub.
 _LOCAL_STARTS = ("runs/", "weights/")
 _LOCAL_ENDS = (".json", ".jsonl", ".parquet", ".gguf", ".safetensors")
-# Names of a split that is not the train split, as the datasets library finds them in a file's path.
-_OTHER_NAMES = "test|testing|eval|evaluation|val|valid|validation|dev"
-_OTHER_SPLIT = re.compile(rf"(^|[-._ /\d])({_OTHER_NAMES})([-._ /\d]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,52 @@ def find_model(name: str) -> Source:
     raise CheckpointError(f"{name}: no such folder, no {GEMMA_270M}, and no hub id such as google/gemma-2-2b-it")
 
 
-def find_data(name: str) -> Source:
-    """A file, a folder of files, or a data set of the hub. Raises DataError or HubError."""
-    if Path(name).exists():
-        return Source(name, Path(name), files=(Path(name),))
-    if source := _from_hub(name, "dataset"):
+def find_data(name: str, configuration: str = "", split: str = "") -> Source:
+    """A file, a folder of files, or a data set of the hub. Of the latter two the train split is taken, unless another
+    is asked for, and the files taken are named on standard error. Raises DataError or HubError.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return Source(name, path, files=folder_files(path, configuration, split))
+    if path.exists():
+        if configuration or split:
+            option = "configuration" if configuration else "split"
+            raise DataError(f"{name}: one file, which is read whole; leave out --{option}")
+        return Source(name, path, files=(path,))
+    if source := _from_hub(name, "dataset", configuration, split):
         return source
     raise DataError(f"{name}: no such file, and no hub id of a data set")
+
+
+def folder_files(folder: Path, configuration: str = "", split: str = "") -> tuple[Path, ...]:
+    """The files of one split in a folder, which may be a cloned data set with its card; hidden folders are not looked
+    into. Raises DataError for a folder without such files.
+    """
+    from huggingface_hub import metadata_load
+
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    found = sorted(name.as_posix() for name in names if any(fnmatch(name.name, pattern) for pattern in _DATA_FILES))
+    if not found:
+        raise DataError(f"{folder}: a folder without a .parquet, .json or .jsonl file")
+    try:
+        card = (metadata_load(folder / _CARD) if (folder / _CARD).is_file() else None) or {}
+    except Exception:  # of a parser that huggingface_hub brings along
+        why = "its head is not YAML, so nothing says which files are of which split; mend it, or name a file"
+        raise DataError(f"{folder / _CARD}: {why}") from None
+    taken = _chosen(str(folder), found, card, configuration, split)
+    return tuple(folder / name for name in taken)
+
+
+def _chosen(name: str, files: Sequence[str], card: dict[str, Any], configuration: str, split: str) -> list[str]:
+    """The files of the split that is to be read, of a data set of this name; they are named on standard error."""
+    try:
+        choice = choose(files, card.get("configs"), configuration, split)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    more = f" and {len(choice.files) - 5} more" if len(choice.files) > 5 else ""
+    print(f"{name}: {choice.words}, {', '.join(choice.files[:5])}{more}", file=sys.stderr)
+    return choice.files
 
 
 def split_revision(name: str) -> tuple[str, str]:
@@ -90,7 +127,7 @@ def split_revision(name: str) -> tuple[str, str]:
     return match["repo"], match["revision"] or ""
 
 
-def _from_hub(name: str, kind: Kind) -> Source | None:
+def _from_hub(name: str, kind: Kind, configuration: str = "", split: str = "") -> Source | None:
     """The repository of that name, downloaded if need be; None if the name can only be a local one.
 
     A folder `google` here says nothing about google/gemma-2-2b-it, so the hub is asked nevertheless.
@@ -105,7 +142,7 @@ def _from_hub(name: str, kind: Kind) -> Source | None:
             files: tuple[Path, ...] = ()
         else:
             folder = _snapshot(repo, kind, revision, (_CARD, _ALWAYS_THERE))
-            files = _data_files(repo, folder)
+            files = _data_files(repo, folder, configuration, split)
     if not folder.is_dir():
         raise HubError(f"{page(repo, kind)}: holds no {' or '.join(_MODEL_FILES)}")
     return Source(f"{repo}@{folder.name}", folder, folder.name, files)
@@ -134,54 +171,16 @@ def _snapshot(repo: str, kind: Kind, revision: str, patterns: Sequence[str]) -> 
     return folder
 
 
-def _data_files(repo: str, folder: Path) -> tuple[Path, ...]:
-    """The files of a data set's train split, downloaded into the folder that holds its card."""
+def _data_files(repo: str, folder: Path, configuration: str, split: str) -> tuple[Path, ...]:
+    """The files of one split of a data set, downloaded into the folder that holds its card."""
     from huggingface_hub import get_cached_repo_tree, metadata_load
 
     commit = folder.name
     listed = [file.path for file in get_cached_repo_tree(repo, repo_type="dataset", revision=commit)]
     found = sorted(name for name in listed if any(fnmatch(name, pattern) for pattern in _DATA_FILES))
-    card = (metadata_load(folder / _CARD) if _CARD in listed else None) or {}
-    taken, names = train_files(found, card.get("configs"))
-    if not names:
+    if not [name for name in found if not name.startswith("dataset_info")]:
         raise HubError(f"{page(repo, 'dataset')}: holds no {' or '.join(_DATA_FILES)}")
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    print(f"{repo}: {taken}, {', '.join(names[:5])}{more}", file=sys.stderr)
+    card = (metadata_load(folder / _CARD) if _CARD in listed else None) or {}
+    names = _chosen(repo, found, card, configuration, split)
     _snapshot(repo, "dataset", commit, [escape(name) for name in names])
     return tuple(folder / name for name in names)
-
-
-def train_files(files: Sequence[str], configs: Any) -> tuple[str, list[str]]:
-    """Of a data set's files, those of its train split, as the datasets library would take them: what they are, in
-    words, and their names.
-
-    configs: as the card has them; of several the one marked as default, or else the first. Without, a file's path
-    tells its split. A data set, or a configuration, that has no train split is taken whole.
-    """
-    listed = [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
-    marked = [config for config in listed if config.get("default") or config.get("config_name") == "default"]
-    config = (marked or listed or [{}])[0]
-    splits, patterns = _patterns(config)
-    taken = "its train split" if "train" in splits else f"no train split; its {' and '.join(splits)} split"
-    chosen = [file for file in files if any(fnmatch(file, pattern) for pattern in patterns)]
-    if not chosen:
-        own = [file for file in files if not file.startswith("dataset_info")]  # not the library's own notes
-        train = [file for file in own if not _OTHER_SPLIT.search(file)]
-        taken, chosen = ("its train split", train) if train else ("no train split; all its files", own)
-    if len(listed) > 1:
-        taken += f" of the configuration {config.get('config_name')!r}"
-    return taken, [file for file in chosen if file.endswith(".parquet")] or chosen
-
-
-def _patterns(config: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The splits that are taken from one configuration, and what their files are called, which it has several ways
-    to say: the train split, or without one all."""
-    entries = config.get("data_files") or []
-    if isinstance(entries, dict):
-        entries = [{"split": split, "path": path} for split, path in entries.items()]
-    entries = entries if isinstance(entries, list) else [entries]
-    entries = [entry if isinstance(entry, dict) else {"split": "train", "path": entry} for entry in entries]
-    train = [entry for entry in entries if entry.get("split") == "train"] or entries
-    paths = [path for e in train for path in (e["path"] if isinstance(e.get("path"), list) else [e.get("path")])]
-    splits = sorted({ascii(entry.get("split")).strip("'") for entry in train})
-    return splits, [path for path in paths if isinstance(path, str)]

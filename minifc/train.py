@@ -21,6 +21,7 @@ import torch
 
 from minifc.cli import Parser, add_options, from_args, new_folder, option, require, require_option, run_command
 from minifc.data import Conversation, Draft, Example, audit, draft, toy
+from minifc.data.bad_rows import BadRows
 from minifc.data.learning import fitting, named_tokens, read_readable, split, tokens_to_add
 from minifc.devices import name_of, pick_device
 from minifc.errors import DataError, OptionError
@@ -51,6 +52,9 @@ class RunConfig:
         TINY, "model folder, GGUF file, or hub id as name or name@revision; or a run or adapter to train further"
     )
     data: str = option("", "file, folder or hub id of conversations; without it, the toy world of the embedded model")
+    configuration: str = option("", "which configuration of a data set; by default the one that its card marks")
+    split: str = option("", "which split of --data to train on; by default train, and no other in its place")
+    skip_bad: int = option(0, "rows of --data that are left out if they cannot be learned from; one more is an error")
     to: str = option("", "run folder; by default a new one in runs/")
     format: str = option(
         "auto", "format of the turns; auto is an adapter's own, else gemma; own is the model's chat template",
@@ -76,6 +80,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.eval_share < 1, "eval_share", self.eval_share, "must be at least 0 and less than 1")
+        require(self.skip_bad >= 0, "skip_bad", self.skip_bad, "must be 0 or more")
         require(self.cases >= 0, "cases", self.cases, "must be 0 or more")
         alone = len(self.tokens) == 1 or not {"auto", "none"} & set(self.tokens)
         require(alone, "tokens", ",".join(self.tokens), "auto and none stand alone")
@@ -118,7 +123,7 @@ def main(argv: Sequence[str]) -> None:
         add_options(parser, config, RECIPES)
     args = parser.parse(argv)
     data = getattr(args, "data", "")
-    for name in ("test_seed",) if data else ("eval_share", "calls"):
+    for name in ("test_seed",) if data else ("eval_share", "calls", "configuration", "split", "skip_bad"):
         where = "the embedded model's own world" if data else "--data"
         reason = f"means something only with {where}; leave it out"
         require_option(not hasattr(args, name), name.replace("_", "-"), getattr(args, name, ""), reason)
@@ -238,20 +243,25 @@ def prepare(run: RunConfig, lora: LoraConfig, loop: LoopConfig) -> Job:
     """Read model and data, and check every option against them."""
     source, device = locate(run.model, format=None if run.format == "auto" else run.format), pick_device(run.device)
     run = replace(run, format=source.format)
-    data = find_data(run.data) if run.data else None
-    training, kept = split_data(data, run, loop.seed)
+    data = find_data(run.data, run.configuration, run.split) if run.data else None
+    bad = BadRows(run.skip_bad)
+    training, kept = split_data(data, run, loop.seed, bad)
     model, tokenizer = load_base(source, run.dtype, device)
     require_finite(model, source.base.path)
     if source.adapter:
         load_adapter(model, tokenizer, source.adapter)
         lora = lora_config(source.adapter)
-    drafts = drafts_of([*training, *kept], tokenizer, run.format, run.tokens)
+    drafts = drafts_of([*training, *kept], tokenizer, run.format, run.tokens, bad)
+    bad.say()
+    apart = {conversation.source for conversation in kept}
+    taught_from = [draft for draft in drafts if draft.conversation.source not in apart]
+    asked_about = [draft for draft in drafts if draft.conversation.source in apart]
     dialect = dialect_of(run.format, tokenizer)
     new = tokens_to_add(run.tokens, audit(drafts, named_tokens(run.tokens), dialect.tokens), dialect.ids)
     taught, places = tokenizer.copy(), tokenizer.places(new, run.reuse_unused, dialect.ids)
     taught.register(places)
-    examples = fitting(drafts[: len(training)], taught, loop.length, run.learn == "all", run.cut)
-    evaluation = fitting(drafts[len(training) :], taught, loop.length, run.learn == "all", run.cut)
+    examples = fitting(taught_from, taught, loop.length, run.learn == "all", run.cut)
+    evaluation = fitting(asked_about, taught, loop.length, run.learn == "all", run.cut)
     if not examples:
         raise DataError(f"every conversation is longer than --length {loop.length}; raise it, or --cut them")
     if places:
@@ -275,23 +285,28 @@ def frozen_tokens(model: Gemma, tokenizer: Tokenizer, tokens: Sequence[str], lor
     return [token for token in tokens if token in tokenizer.control and tokenizer.control[token] not in trained]
 
 
-def drafts_of(rows: Sequence[Conversation], tokenizer: Tokenizer, format: str, tokens: Sequence[str]) -> list[Draft]:
+def drafts_of(
+    rows: Sequence[Conversation], tokenizer: Tokenizer, format: str, tokens: Sequence[str], bad: BadRows
+) -> list[Draft]:
     """Every row as its chat template writes it; with progress where that takes a while."""
     drafts: list[Draft] = []
     with progress(len(rows), "reading", "row", show=len(rows) > SLOW_TO_READ) as bar:
         for row in rows:
-            drafts.append(draft(row, tokenizer, format, named_tokens(tokens)))
+            with bad.left_out():
+                drafts.append(draft(row, tokenizer, format, named_tokens(tokens)))
             bar.update()
     return drafts
 
 
-def split_data(data: Source | None, run: RunConfig, seed: int) -> tuple[list[Conversation], list[Conversation]]:
+def split_data(
+    data: Source | None, run: RunConfig, seed: int, bad: BadRows
+) -> tuple[list[Conversation], list[Conversation]]:
     """Conversations to train on and to evaluate on: of a data set, or else of the embedded model's world."""
     if data is None:
         cases = toy.training_cases(WORLD_SIZE, seed)
         rows = [Conversation(case.messages(), case.tools, source=f"toy {i}") for i, case in enumerate(cases)]
         return rows[HELD_OUT:], rows[:HELD_OUT]
-    return split(read_readable(data.files, run.calls == "canonical"), run.eval_share, seed)
+    return split(read_readable(data.files, run.calls == "canonical", bad), run.eval_share, seed)
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -55,7 +55,7 @@ STOREYS: list[list[Room | None]] = [
         Room(
             "ground floor",
             "what all the others stand on",
-            ("errors", "terminal", "files", "gguf", "cli", "hub", "hub_answers", "packaged", "devices"),
+            ("errors", "terminal", "files", "gguf", "cli", "hub", "hub_answers", "splits", "packaged", "devices"),
         )
     ],
 ]

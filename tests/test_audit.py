@@ -60,7 +60,7 @@ def summary_of(printed: str) -> dict[str, str]:
     """What the table says, by its first column; values that were wrapped are put together."""
     found: dict[str, str] = {}
     name = ""
-    for line in printed.splitlines():
+    for line in printed.partition("\n\n")[0].splitlines():
         if match := re.match(r"(\S.*?)?\s{2,}(.*)", line):
             name = match[1] or name
             found[name] = f"{found.get(name, '')} {match[2]}".strip()
@@ -119,3 +119,24 @@ def test_a_length_that_holds_nothing(rows: Path, capsys: pytest.CaptureFixture[s
 def test_a_row_that_cannot_be_shown_says_why(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(audit.main, str(rows), "--row", "4") == 2
     assert "row 4: nothing to learn from" in capsys.readouterr().err
+
+
+def test_what_is_doubtful_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    call = {"role": "assistant", "tool_calls": [{"name": "add", "arguments": {"x": None}}]}
+    row = {"messages": [USER, call], "tools": [{"name": "sum", "parameters": {}}], "id": 7}
+    bad = [{"messages": [USER, {"role": "critic", "content": "x"}]}, {"messages": [USER, {"role": "owl"}]}]
+    path.write_text("\n".join(map(json.dumps, [row, row, *bad])))
+    assert run(audit.main, str(path)) == 0
+    printed = capsys.readouterr().out
+    found = summary_of(printed)
+    assert (found["calls"], found["tools that are never called"]) == ("2", "1 of 1: sum")
+    assert found["tools offered, none called"] == "0 of 2 conversations with tools"
+    text = " ".join(printed.split())
+    assert text.count("cannot be learned from:") == 1
+    assert "unknown role 'critic'" in text
+    assert "(and 1 more like it)" in text
+    assert "note: fields that are not read: id 2" in text
+    assert "so are no arguments: 2" in text
+    assert text.count("warning: calls of a tool that is not offered: 2, first") == 1
+    assert all(len(line) <= 80 or str(path) in line for line in printed.splitlines())

@@ -120,7 +120,7 @@ def test_other_splits_in_the_cache_are_not_read(fake_hub: Any) -> None:
     fake_hub.files["who/rows"] = {"train.jsonl": b'{"a": 1}\n', "test.jsonl": b'{"a": 2}\n', "[x].jsonl": b'{"a": 3}\n'}
     snapshot_download("who/rows", repo_type="dataset")
     rows = read_rows(hub.find_data("who/rows").files)
-    assert [row["a"] for _, row in rows] == [3, 1]
+    assert [row["a"] for _, row in rows] == [1]
 
 
 def test_a_data_sets_train_split_is_taken_and_said(fake_hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,56 +143,20 @@ def test_of_several_configurations_the_default_is_taken_and_said(
         {"config_name": "calls", "data_files": [{"split": "test", "path": "calls.json"}], "default": True},
     ]
     fake_hub.card("who/rows", configs=configs)
-    source = hub.find_data("who/rows")
+    with pytest.raises(DataError, match="who/rows: no split 'train' of the configuration 'calls'; there is test"):
+        hub.find_data("who/rows")
+    source = hub.find_data("who/rows", split="test")
     assert source.files == (source.path / "calls.json",)
-    line = "who/rows: no train split; its test split of the configuration 'calls', calls.json\n"
-    assert line in capsys.readouterr().err
+    assert "who/rows: its split 'test' of the configuration 'calls', calls.json\n" in capsys.readouterr().err
+    assert hub.find_data("who/rows", "chats").files == (source.path / "chats.json",)
+    with pytest.raises(DataError, match="no configuration 'x'; there is 'chats', 'calls'"):
+        hub.find_data("who/rows", "x")
 
 
 def test_a_card_that_is_no_yaml_is_named(fake_hub: Any) -> None:
     fake_hub.files["who/rows"] = {"a.json": b"{}", "README.md": b"---\n{\n---\n"}
     with pytest.raises(HubError, match="who/rows: the hub's answer cannot be used"):
         hub.find_data("who/rows")
-
-
-@pytest.mark.parametrize(
-    ("files", "configs", "taken"),
-    [
-        (["train.jsonl", "valid.jsonl", "dev/a.jsonl", "eval_1.jsonl"], None, ["train.jsonl"]),
-        (["a.jsonl", "contest.jsonl", "developers.jsonl"], None, ["a.jsonl", "contest.jsonl", "developers.jsonl"]),
-        (["test.jsonl"], None, ["test.jsonl"]),
-        (["a.json", "b.parquet"], None, ["b.parquet"]),
-        (["en/x.json", "de/x.json"], [{"data_files": "en/*"}, {"data_files": "de/*"}], ["en/x.json"]),
-        (["a/x.json", "a/y.json"], [{"data_files": {"test": "a/x*", "train": ["a/y*"]}}], ["a/y.json"]),
-        (["test.json"], [{"data_files": [{"split": "test", "path": "test.json"}]}], ["test.json"]),
-        (["a.json", "test.json"], [{"config_name": "default"}, "odd"], ["a.json"]),
-        (["a.json"], [{"data_files": "gone.json"}], ["a.json"]),
-        (["a.json"], "odd", ["a.json"]),
-        (["a.json"], [{"data_files": [5, {"split": "train"}]}], ["a.json"]),
-    ],
-)
-def test_train_files(files: list[str], configs: Any, taken: list[str]) -> None:
-    assert hub.train_files(files, configs)[1] == taken
-
-
-@pytest.mark.parametrize(
-    ("files", "configs", "words"),
-    [
-        (["a.json"], None, "its train split"),
-        (["test.json", "dev.json"], None, "no train split; all its files"),
-        (["a.json"], [{"data_files": {"train": "a.json", "test": "b.json"}}], "its train split"),
-        (["a.json"], [{"data_files": {"test": "a.json"}}], "no train split; its test split"),
-        (["a.json"], [{"data_files": {"x": "a.*", "w": "b"}}], "no train split; its w and x split"),
-        (
-            ["a.json"],
-            [{"config_name": "\x1bb", "data_files": "a.json"}, {}],
-            r"its train split of the configuration '\x1bb'",
-        ),
-        (["a.json"], [{"data_files": {"\x1b": "a.json"}}], r"no train split; its \x1b split"),
-    ],
-)
-def test_what_is_taken_is_said(files: list[str], configs: Any, words: str) -> None:
-    assert hub.train_files(files, configs)[0] == words
 
 
 def test_a_folder_of_the_owners_name_is_no_obstacle(fake_hub: Any, tmp_path: Path) -> None:

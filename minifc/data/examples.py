@@ -1,10 +1,11 @@
 """Conversations to examples: ids, and which of them are learned from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minifc.data.conversations import Conversation
 from minifc.errors import CallError, DataError, TemplateError, TokenizerError
+from minifc.text.messages import is_assistant
 from minifc.text.template import Format, Piece, encode, pieces
 from minifc.text.tokenizer import Tokenizer
 
@@ -44,9 +45,30 @@ def draft(conversation: Conversation, tokenizer: Tokenizer, format: Format, tags
         written = pieces(messages, tokenizer, tools, format, verbatim=verbatim, tags=tags)
     except (CallError, TemplateError) as error:
         raise DataError(f"{conversation.source}: {error}") from None
+    written = _without_turns(written, conversation)
     if not any(piece.learned for piece in written):
-        raise DataError(f"{conversation.source}: nothing to learn from; no turn is the model's")
+        raise DataError(
+            f"{conversation.source}: nothing to learn from; no turn is the model's, or none is to be learned"
+        )
     return Draft(conversation, written)
+
+
+def _without_turns(written: list[Piece], conversation: Conversation) -> list[Piece]:
+    """The pieces with nothing to learn in the model's turns that are not to be learned from. Raises DataError where
+    the chat template does not write one stretch to learn from for each turn of the model."""
+    if not conversation.unlearned:
+        return written
+    turns = [number for number, message in enumerate(conversation.messages) if is_assistant(message)]
+    starts = [i for i, piece in enumerate(written) if piece.learned and not (i and written[i - 1].learned)]
+    if len(starts) != len(turns):
+        raise DataError(f"{conversation.source}: turns of weight 0, and a chat template that puts turns together")
+    kept: list[Piece] = []
+    stretch = -1
+    for number, piece in enumerate(written):
+        stretch += number in starts
+        learned = piece.learned and turns[stretch] not in conversation.unlearned
+        kept.append(replace(piece, learned=learned))
+    return kept
 
 
 def encode_drafts(
@@ -54,7 +76,8 @@ def encode_drafts(
 ) -> Examples:
     """Encode every draft. Raises DataError naming the row of one that holds no text.
 
-    every_token: learn from all tokens, not from the model's turns alone.
+    every_token: learn from all tokens, not from the model's turns alone; but not in a conversation that says which of
+        these are learned from.
     cut: one that is longer than a row goes on in the next, which does not see what came before.
     """
     examples = Examples([])
@@ -64,7 +87,8 @@ def encode_drafts(
             rendered = encode(draft.pieces, tokenizer)
         except TokenizerError as error:
             raise DataError(f"{source}: {error}") from None
-        mask = [True] * len(rendered.ids) if every_token else rendered.mask
+        whole = every_token and not draft.conversation.unlearned
+        mask = [True] * len(rendered.ids) if whole else rendered.mask
         if len(mask) <= length:
             examples.fitting.append(Example(rendered.ids, mask, source))
             continue

@@ -8,19 +8,24 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from minifc.data.audit import Audit
-from minifc.data.conversations import Conversation, read_conversations, with_canonical_calls
+from minifc.data.bad_rows import BadRows
+from minifc.data.conversations import Conversation, read_conversations, what_was_left, with_canonical_calls
 from minifc.data.examples import Draft, Example, encode_drafts
 from minifc.errors import DataError
 from minifc.terminal import note
 from minifc.text.tokenizer import Tokenizer
 
 
-def read_readable(path: str | Path | Sequence[Path], canonical: bool) -> list[Conversation]:
-    """The conversations of data files or folders. Raises DataError if none can be read.
+def read_readable(path: str | Path | Sequence[Path], canonical: bool, bad: BadRows) -> list[Conversation]:
+    """The conversations of data files or folders. Raises DataError if none can be read, or too many cannot.
+
+    What is in the rows and not learned from is said.
 
     canonical: with calls in minifc's one written form; conversations with calls that cannot be read are left out.
     """
-    rows = read_conversations(path)
+    rows = read_conversations(path, bad)
+    for said in what_was_left(rows):
+        note(f"note: {said}")
     if not canonical:
         return rows
     readable, errors = [], []

@@ -99,7 +99,7 @@ def answer(
 
 def prompt(question: Question, tokenizer: Tokenizer, format: Format, demonstrations: Sequence[Message]) -> list[int]:
     """The ids that ask a question, after demonstrations in turns of their own."""
-    tools = () if question.verbatim else question.tools  # verbatim messages hold the tools in their text
+    tools = () if question.listed else question.tools
     ids = render(
         question.messages, tokenizer, tools, format, add_generation_prompt=True, verbatim=question.verbatim
     ).ids

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ def write_conversations(conversations: Sequence[Conversation], path: Path) -> No
     """A data file in OpenAI's shape; rows whose text holds the tags are marked as verbatim."""
     lines = []
     for one in conversations:
-        tools = [{"type": "function", "function": tool} for tool in one.tools]
-        row = {"messages": list(one.messages), "tools": tools, "verbatim": one.verbatim, "source": one.source}
+        tools = [{"type": "function", "function": tool} for tool in (*one.tools, *one.listed)]
+        messages = [{**m, "weight": 0} if number in one.unlearned else m for number, m in enumerate(one.messages)]
+        row = {"messages": messages, "tools": tools, "verbatim": one.verbatim, "source": one.source}
         lines.append(json.dumps(row) + "\n")
     write_text(path, "".join(lines))
 
@@ -27,7 +27,7 @@ def write_conversations(conversations: Sequence[Conversation], path: Path) -> No
 def read_held_out(path: Path) -> list[Conversation]:
     """What `write_conversations` wrote. Raises DataError naming file and row."""
     return [
-        replace(read_conversation(row, source), verbatim=isinstance(row, dict) and row.get("verbatim") is True)
+        read_conversation(row, source, verbatim=isinstance(row, dict) and row.get("verbatim") is True)
         for source, row in read_rows(path)
     ]
 

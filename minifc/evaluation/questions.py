@@ -28,7 +28,8 @@ class Question:
     expected: tuple[str, ...] | None  # the names of the tools; () where no tool fits, None where any is right
     rule: Rule | None  # None: the answer is shown and not judged
     right: str = ""  # for people
-    verbatim: bool = False  # the messages' text holds the tags, and the tools as well
+    verbatim: bool = False  # the messages' text holds the tags
+    listed: bool = False  # and the tools as well
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ class QuestionSet:
 
 
 def question_of(
-    messages: Sequence[Message], tools: Sequence[dict[str, Any]], calls: Sequence[Call], verbatim: bool = False
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]],
+    calls: Sequence[Call],
+    verbatim: bool = False,
+    listed: bool = False,
 ) -> Question:
     """The question whose answer is exactly these calls."""
     right = "\n".join(write_json(asdict(call)) for call in calls) or "no call"
-    return Question(messages, tools, tuple(call.name for call in calls), exactly(calls), right, verbatim)
+    return Question(messages, tools, tuple(call.name for call in calls), exactly(calls), right, verbatim, listed)
 
 
 # --- the toy world -----------------------------------------------------------------------------------------------
@@ -89,15 +94,16 @@ def data_questions(conversations: Sequence[Conversation]) -> list[Question]:
     questions = []
     for conversation in conversations:
         try:
-            tools = {tool["name"]: tool for tool in conversation.tools}
+            tools = {tool["name"]: tool for tool in (*conversation.tools, *conversation.listed)}
+            listed = conversation.verbatim and not conversation.tools
             for number, message in enumerate(conversation.messages):
                 content = str(message.get("content") or "")
                 if not is_assistant(message):
                     tools |= {tool["name"]: tool for tool in read_tools(content)} if conversation.verbatim else {}
-                elif tools:
+                elif tools and number not in conversation.unlearned:
                     calls = spelled_calls(content) if conversation.verbatim else message_calls(message)
                     before = conversation.messages[:number]
-                    questions.append(question_of(before, list(tools.values()), calls, conversation.verbatim))
+                    questions.append(question_of(before, list(tools.values()), calls, conversation.verbatim, listed))
         except (CallError, TemplateError) as error:
             raise DataError(f"{conversation.source}: {error}") from None
     return questions

@@ -95,11 +95,14 @@ def _is_of_integers(schema: Mapping[str, Any]) -> bool:
     return "integer" in kinds and "number" not in kinds
 
 
-def read_value(text: str) -> Any:
-    """A JSON value from JSON or from Python's repr. Raises CallError."""
+def read_value(text: str, longest: int = MAX_LENGTH) -> Any:
+    """A JSON value from JSON, in whose strings line breaks and tabs may stand as they are, or from Python's repr.
+
+    Raises CallError, also for a text of more than `longest` characters.
+    """
     text = text.strip()
-    if len(text) > MAX_LENGTH:
-        raise CallError(f"{len(text)} characters; at most {MAX_LENGTH} are read")
+    if len(text) > longest:
+        raise CallError(f"{len(text)} characters; at most {longest} are read")
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         if match.group() in "[](){}":
@@ -109,7 +112,13 @@ def read_value(text: str) -> Any:
                 raise CallError(f"{what}, at character {match.start()}")
     try:
         return _whole(
-            json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+            json.loads(
+                text,
+                strict=False,
+                parse_constant=_refuse_constant,
+                parse_float=_finite,
+                object_pairs_hook=_unique_keys,
+            )
         )
     except ValueError as error:
         as_json = error

@@ -248,7 +248,7 @@ def test_content_that_spells_a_control_token_is_refused(pair: Any, content: str)
         ([{"role": "critic", "content": "No."}], "unknown role"),
         ([{"role": "user", "content": "Hi"}, {"role": "system", "content": "Late."}], "can only come first"),
         (
-            [{"role": "system", "content": "Hi"}, {"role": "assistant", "content": "Hi"}],
+            [{"role": "system", "content": "Hi"}, {"role": "tool", "content": "Hi"}],
             "after a system message",
         ),
         ([{"role": "user", "content": None}], "not a string"),

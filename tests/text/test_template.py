@@ -14,7 +14,6 @@ from minifc.data import Conversation, audit, draft
 from minifc.data.audit import unknown_tags
 from minifc.errors import CallError, TemplateError
 from minifc.text.calls import TAGS, Call, tool_schema
-from minifc.text.messages import ROLES as ROLES_OF
 from minifc.text.messages import message_calls
 from minifc.text.template import Rendered, render, stop_ids
 from minifc.text.tokenizer import Tokenizer
@@ -221,11 +220,20 @@ def test_a_system_message_needs_a_user(tiny_tokenizer: Tokenizer, format: Any) -
     system = {"role": "system", "content": "x"}
     with pytest.raises(TemplateError, match="no user message"):
         render([system], tiny_tokenizer, format=format)
-    for role in ("model", "tool"):
-        with pytest.raises(TemplateError, match=rf"message 1 \({ROLES_OF[role]}\): after a system message"):
-            render([system, {"role": role, "content": "x"}, *HELLO], tiny_tokenizer, format=format)
+    with pytest.raises(TemplateError, match=r"message 1 \(tool\): after a system message"):
+        render([system, {"role": "tool", "content": "x"}, *HELLO], tiny_tokenizer, format=format)
     with pytest.raises(TemplateError, match="no user message"):
         render([], tiny_tokenizer, tools=[{"name": "f"}], format=format)
+
+
+def test_the_model_may_speak_first(tiny_tokenizer: Tokenizer) -> None:
+    """The system message and the tools then have a turn of their own, and come once."""
+    messages = [{"role": "system", "content": "Sell."}, {"role": "model", "content": "Hi!"}, *HELLO]
+    rendered = render(messages, tiny_tokenizer, format="gemma")
+    alone = render(HELLO, tiny_tokenizer, format="gemma")
+    begun = "<start_of_turn>user\nSell.<end_of_turn>\n<start_of_turn>model\nHi!<end_of_turn>\n"
+    assert rendered.text == alone.text.replace("<bos>", f"<bos>{begun}")
+    assert "Sell." not in tiny_tokenizer.decode([i for i, on in zip(rendered.ids, rendered.mask, strict=True) if on])
 
 
 def test_an_unknown_format_is_an_error(tiny_tokenizer: Tokenizer) -> None:
