@@ -5,17 +5,40 @@ How strings, keys and what stands between them are spelled is the dialect's to s
 A *stack* is what is still to be written, the next thing on top. A byte that a stack accepts leaves one or
 more stacks, since a schema may leave open what it was the beginning of (`"a` of `"add"` or of `"ask"`), so a
 *state* is a set of stacks. States are made when they are first reached and remember where each byte leads, and every
-state can be finished: schema.py refuses what cannot be, and numbers look ahead.
+state can be finished: what has no value is never begun, and numbers and forms look ahead.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from minifc.calling.kinds import (
+    NEVER,
+    AnyOf,
+    Array,
+    Checked,
+    Constants,
+    Number,
+    Object,
+    Reference,
+    Schema,
+    String,
+)
 from minifc.calling.number import CHARACTERS, LARGEST, MOST_DIGITS, can_become_number, complete_number, is_number
-from minifc.calling.regular import LAST, Dfa, Language, automaton_of
-from minifc.calling.schema import AnyOf, Array, Constants, Number, Object, Reference, Schema, String
+from minifc.calling.regular import (
+    LAST,
+    Dfa,
+    Language,
+    automaton_of,
+    both,
+    characters,
+    literal,
+    other_characters,
+    repeat,
+    without,
+)
 from minifc.errors import SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH
 from minifc.text.dialects import Characters, Syntax, to_bytes
@@ -43,27 +66,17 @@ def _following(characters: Characters) -> dict[int, tuple[tuple[int, int], ...]]
 
 @dataclass(frozen=True)
 class InString:
-    """Inside a string, or a key beside the listed ones."""
+    """Inside a string of any characters."""
 
     characters: Characters
     shortest: int
     longest: int | None
     length: int = 0  # counted only as far as it matters
     following: tuple[tuple[int, int], ...] = ()  # of a character that is begun
-    key_of: "Members | None" = None  # the object, if this is a key beside the listed ones
-    text: bytes = b""  # of a key, as far as it is written
 
     def after(self, count: int) -> "InString":
-        """After `count` more characters; if it is a key, one that the object does not have."""
-        text = self.characters.closing if self.key_of else b""  # which is in no key
-        return replace(self, length=self._count(count), text=text)
-
-    @property
-    def taken(self) -> frozenset[bytes]:
-        """What a key must not be, because the object has it, or lists it."""
-        if self.key_of is None:
-            return frozenset()
-        return self.key_of.others | {_key(self.key_of.syntax, name) for name in self.key_of.object.properties}
+        """After `count` more characters."""
+        return replace(self, length=self._count(count))
 
     def _count(self, more: int) -> int:
         length = self.length + more
@@ -77,60 +90,65 @@ class InString:
     def ending(self) -> bytes:
         """A short end of the string, with what closes it."""
         text = bytes(low for low, _ in self.following) + b"a" * max(self.shortest - self.length, 0)
-        while self.text + text in self.taken:
-            text += b"a"
         return text + self.characters.closing
 
     def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
-        text = self.text + bytes([byte]) if self.key_of else b""
         if self.following:
             low, high = self.following[0]
             if low <= byte <= high:
-                yield (replace(self, following=self.following[1:], text=text), rest)
+                yield (replace(self, following=self.following[1:]), rest)
         elif byte == self.characters.closing[0]:
-            if self.length >= self.shortest and self.text not in self.taken:
-                yield self.key_of.value_of(self.text, rest) if self.key_of else rest
+            if self.length >= self.shortest:
+                yield rest
         elif self.room == 0:
             return
         elif byte == BACKSLASH and self.characters.escaped:
             for escaped in self.characters.escaped:
-                inside = replace(self, length=self._count(1), text=text + escaped if self.key_of else b"")
-                yield (escaped, (inside, rest))
+                yield (escaped, (replace(self, length=self._count(1)), rest))
         elif (following := _following(self.characters).get(byte)) is not None:
-            yield (replace(self, length=self._count(1), following=following, text=text), rest)
+            yield (replace(self, length=self._count(1), following=following), rest)
 
 
 @dataclass(frozen=True)
 class InForm:
-    """Inside a string that has a form, which is followed by the form's own automaton, character by character."""
+    """Inside a string that has a form, or a key: the form's own automaton is followed, character by character."""
 
     characters: Characters
     form: Dfa
-    state: int
+    state: int = 0
     begun: bytes = b""  # of a character
+    key_of: "Members | None" = None  # the object, if this is a key beside the listed ones
+    text: str = ""  # of a key, as far as it is written
+    kind: Schema = NEVER  # of what follows the key
 
     def ending(self) -> bytes:
         """A short end of the string, with what closes it."""
         if not self.begun:
             return self.characters.write(self.form.endings[self.state]) + self.characters.closing
         low, high = _span(self.begun)
-        character = self.form.first(self.state, low, high)
-        after = replace(self, state=self.form.step(self.state, character), begun=b"")
-        return chr(character).encode()[len(self.begun) :] + after.ending()
+        character = chr(self.form.first(self.state, low, high))
+        after = self.after(character)
+        assert after is not None
+        return character.encode()[len(self.begun) :] + after.ending()
 
     def step(self, byte: int, rest: "Stack") -> Iterator["Stack"]:
         if byte == self.characters.closing[0] and not self.begun:
             if self.form.accepting[self.state]:
-                yield rest
+                yield self.key_of.value_of(self.text, self.kind, rest) if self.key_of else rest
         elif self.begun or byte >= 0x80:
             yield from self._go_on(self.begun + bytes([byte]), rest)
         elif byte == BACKSLASH and self.characters.escaped:
             for escaped in self.characters.escaped:
-                target = self.form.step(self.state, self.characters.meaning(escaped))
-                if target >= 0:
-                    yield (escaped, (replace(self, state=target), rest))
-        elif byte not in self.characters.reserved and (target := self.form.step(self.state, byte)) >= 0:
-            yield (replace(self, state=target), rest)
+                if (after := self.after(chr(self.characters.meaning(escaped)))) is not None:
+                    yield (escaped, (after, rest))
+        elif byte not in self.characters.reserved and (after := self.after(chr(byte))) is not None:
+            yield (after, rest)
+
+    def after(self, character: str) -> "InForm | None":
+        """After one more character; None if it must not come here."""
+        state = self.form.step(self.state, ord(character))
+        text = self.text + character if self.key_of else ""
+        return replace(self, state=state, begun=b"", text=text) if state >= 0 else None
 
     def _go_on(self, begun: bytes, rest: "Stack") -> Iterator["Stack"]:
         """With the first bytes of a character, or all of them."""
@@ -142,7 +160,9 @@ class InForm:
         if len(begun) <= len(following):
             yield (replace(self, begun=begun), rest)
         else:
-            yield (replace(self, state=self.form.step(self.state, ord(begun.decode())), begun=b""), rest)
+            after = self.after(begun.decode())
+            assert after is not None
+            yield (after, rest)
 
     def next_bytes(self) -> Iterable[int]:
         """All bytes that may come, and some that may not."""
@@ -211,16 +231,24 @@ class Members:
     syntax: Syntax
     object: Object
     index: int
-    begun: bool
+    count: int  # of what is written, as far as it matters
     depth: int
-    others: frozenset[bytes] = frozenset()  # keys beside the listed ones that are written
+    others: frozenset[str] = frozenset()  # keys beside the listed ones that are written
 
-    def value_of(self, key: bytes, rest: "Stack") -> "Stack":
+    @property
+    def begun(self) -> bool:
+        return self.count > 0
+
+    def counted(self) -> int:
+        """The count after one more property."""
+        most = self.object.most
+        return min(self.count + 1, max(self.object.fewest, 1)) if most is None else self.count + 1
+
+    def value_of(self, key: str, kind: Schema, rest: "Stack") -> "Stack":
         """What follows the key of another property."""
-        assert self.object.others is not None
         index = self.index if self.syntax.sorted_keys else len(self.object.properties)
-        after = replace(self, index=index, begun=True, others=self.others | {key})
-        return _written(self.syntax.colon, (Value(self.object.others, self.depth), (after, rest)))
+        after = replace(self, index=index, count=self.counted(), others=self.others | {key})
+        return _written(self.syntax.colon, (Value(kind, self.depth), (after, rest)))
 
 
 Item = bytes | InString | InForm | InNumber | Value | Elements | Members
@@ -260,6 +288,8 @@ class State:
         for stack in self.stacks:
             if stack is None or (isinstance(stack[0], InString) and stack[0].room != 0 and not stack[0].following):
                 return None
+            if isinstance(stack[0], InForm) and not stack[0].begun and stack[0].form.chooses(stack[0].state):
+                return None
         following = self.next_bytes()
         return following[0] if len(following) == 1 else None
 
@@ -298,7 +328,7 @@ class Automaton:
     nesting: `schema.nesting` of every schema that can occur in it.
     """
 
-    def __init__(self, nesting: dict[Schema, int], syntax: Syntax) -> None:
+    def __init__(self, nesting: Mapping[Schema, float], syntax: Syntax) -> None:
         self.nesting, self.syntax = nesting, syntax
         self.listed = {schema: self._in_order(schema) for schema in nesting if isinstance(schema, Object)}
         self._states: dict[frozenset[Stack], State] = {}
@@ -320,21 +350,17 @@ class Automaton:
             match item:
                 case bytes():
                     text += item
-                case InString(key_of=Members() as members):
+                case InForm(key_of=Members() as members):
                     ending = item.ending()
-                    text, stack = text + ending, members.value_of(item.text + ending[:-1], stack)
+                    text, stack = text + ending, members.value_of(f"{item.text} and on", item.kind, stack)
                 case InString() | InForm() | InNumber():
                     text += item.ending()
                 case Value():
                     text += self.short[item.schema]
                 case Elements():
-                    fewest, short = item.array.fewest - item.count, self.short[item.array.items]
-                    if fewest * len(short) > MAX_LENGTH:
-                        raise SchemaError(f"a tool's shortest call is longer than the {MAX_LENGTH} that are read")
-                    missing = [short] * fewest if fewest > 0 else []
-                    text += self.syntax.comma.join([b""] * bool(item.count and missing) + missing) + b"]"
+                    text += self._missing_items(item) + b"]"
                 case Members():
-                    text += self._properties(item) + b"}"
+                    text += self._missing_properties(item) + b"}"
         return text
 
     def _shortest(self) -> None:
@@ -354,7 +380,7 @@ class Automaton:
         string = self.syntax.string
         match schema:
             case String(form=Language() as form):
-                return string.opening + InForm(string, automaton_of(form), 0).ending()
+                return string.opening + InForm(string, automaton_of(form)).ending()
             case String():
                 return string.opening + b"a" * schema.shortest + string.closing
             case Number():
@@ -368,14 +394,54 @@ class Automaton:
                 return min(known, key=len) if known else self.short[schema]
             case Reference():
                 return self.short[schema.target]
-        return b"{" + self.ending((Members(self.syntax, schema, 0, False, 0), None))
+            case Checked():
+                return self.short[schema.schema]
+        assert isinstance(schema, Object)
+        return b"{" + self.ending((Members(self.syntax, schema, 0, 0, 0), None))
 
-    def _properties(self, item: Members) -> bytes:
-        left = self.listed[item.object][item.index :]
-        written = [
-            _before_value(self.syntax, name) + self.short[kind] for name, kind in left if name in item.object.required
-        ]
+    def _missing_items(self, item: Elements) -> bytes:
+        """The items that an array still needs."""
+        missing: list[bytes] = []
+        length = 0
+        for place in range(item.count, item.array.fewest):
+            kind = item.array.kind_at(place)
+            assert kind is not None
+            missing.append(self.short[kind])
+            length += len(missing[-1]) + 1
+            if length > MAX_LENGTH:
+                raise SchemaError(f"a tool's shortest call is longer than the {MAX_LENGTH} that are read")
+        return self.syntax.comma.join([b""] * bool(item.count and missing) + missing)
+
+    def _missing_properties(self, item: Members) -> bytes:
+        """The properties that an object still needs: those that it requires, and then any, as many as are missing."""
+        kind = item.object
+        left = [(name, schema) for name, schema in self.listed[kind][item.index :] if self.alive(schema, 0)]
+        needed = kind.fewest - item.count - sum(name in kind.required for name, _ in left)
+        written = []
+        for name, schema in left:
+            if name in kind.required or needed > 0:
+                needed -= name not in kind.required
+                written.append(_before_value(self.syntax, name) + self.short[schema])
+        others = set(item.others)
+        while needed > 0 and (more := next(self.other_keys(item, frozenset(others)), None)):
+            form, schema = more
+            key = form.endings[0]
+            written.append(_before_value(self.syntax, key) + self.short[schema])
+            others.add(key)
+            needed -= 1
         return self.syntax.comma.join([b""] * bool(item.begun and written) + written)
+
+    def alive(self, schema: Schema, depth: int) -> bool:
+        """Whether a value of this kind can stand inside so many brackets."""
+        return depth + self.nesting[schema] <= MAX_DEPTH
+
+    def other_keys(self, item: Members, written: frozenset[str]) -> Iterator[tuple[Dfa, Schema]]:
+        """The keys beside the listed ones that may come, as automata, and what follows them."""
+        taken = frozenset(item.object.properties) | written
+        for names, kind in item.object.others:
+            form = _untaken(names, taken, self.syntax.name)
+            if form.accepting and self.alive(kind, item.depth):
+                yield form, kind
 
     def _in_order(self, schema: Object) -> list[tuple[str, Schema]]:
         """The listed properties in the order in which they are written."""
@@ -406,12 +472,12 @@ class Automaton:
                 yield from self._members(item, rest)
 
     def _value(self, schema: Schema, depth: int, rest: Stack) -> Iterator[Stack]:
-        if depth + self.nesting[schema] > MAX_DEPTH:
+        if not self.alive(schema, depth):
             return
         string = self.syntax.string
         match schema:
             case String(form=Language() as form):
-                yield (string.opening, (InForm(string, automaton_of(form), 0), rest))
+                yield (string.opening, (InForm(string, automaton_of(form)), rest))
             case String():
                 yield (string.opening, (InString(string, schema.shortest, schema.longest), rest))
             case Number():
@@ -424,45 +490,68 @@ class Automaton:
                     yield from self._value(option, depth, rest)
             case Reference():
                 yield from self._value(schema.target, depth, rest)
+            case Checked():
+                yield from self._value(schema.schema, depth, rest)
             case Array():
                 yield (b"[", (Elements(schema, 0, depth + 1), rest))
             case Object():
-                yield (b"{", (Members(self.syntax, schema, 0, False, depth + 1), rest))
+                yield (b"{", (Members(self.syntax, schema, 0, 0, depth + 1), rest))
 
     def _elements(self, item: Elements, rest: Stack) -> Iterator[Stack]:
         array = item.array
         if item.count >= array.fewest:
             yield (b"]", rest)
-        if array.most is None or item.count < array.most:
+        kind = array.kind_at(item.count)
+        if kind is not None and (array.most is None or item.count < array.most) and self.alive(kind, item.depth):
             # Counted only as far as it matters, so that a long array does not need ever more states.
-            most = array.most if array.most is not None else max(array.fewest, 1)
+            most = array.most if array.most is not None else max(array.fewest, len(array.first), 1)
             following = (replace(item, count=min(item.count + 1, most)), rest)
             if item.count:
-                yield (self.syntax.comma, (Value(array.items, item.depth), following))
+                yield (self.syntax.comma, (Value(kind, item.depth), following))
             else:
-                yield from self._value(array.items, item.depth, following)
+                yield from self._value(kind, item.depth, following)
 
     def _members(self, item: Members, rest: Stack) -> Iterator[Stack]:
         kind, comma = item.object, self.syntax.comma if item.begun else b""
-        if self.syntax.sorted_keys:
-            yield from self._other_members(item, rest)
-        for index, (name, schema) in list(enumerate(self.listed[kind]))[item.index :]:
-            if item.depth + self.nesting[schema] <= MAX_DEPTH:
-                following = (replace(item, index=index + 1, begun=True), rest)
-                yield (comma + _before_value(self.syntax, name), (Value(schema, item.depth), following))
-            if name in kind.required:
+        left = self.listed[kind][item.index :]
+        others = list(self.other_keys(item, item.others))
+        room = (
+            math.inf if kind.most is None else kind.most - item.count - sum(name in kind.required for name, _ in left)
+        )
+        if self.syntax.sorted_keys and room > 0:
+            yield from self._other_members(item, others, rest)
+        possible = math.inf if others else sum(self.alive(schema, item.depth) for _, schema in left)
+        for index, (name, schema) in enumerate(left, item.index):
+            required = name in kind.required
+            if self.alive(schema, item.depth):
+                if required or room > 0:
+                    following = (replace(item, index=index + 1, count=item.counted()), rest)
+                    yield (comma + _before_value(self.syntax, name), (Value(schema, item.depth), following))
+                possible -= 1
+            if required or item.count + possible < kind.fewest:  # it must not be left out
                 return
-        yield (b"}", rest)
-        if not self.syntax.sorted_keys:
-            yield from self._other_members(item, rest)
+        if item.count >= kind.fewest:
+            yield (b"}", rest)
+        if not self.syntax.sorted_keys and room > 0:
+            yield from self._other_members(item, others, rest)
 
-    def _other_members(self, item: Members, rest: Stack) -> Iterator[Stack]:
-        others, characters = item.object.others, self.syntax.name
-        if others is not None and item.depth + self.nesting[others] <= MAX_DEPTH:
-            comma = self.syntax.comma if item.begun else b""
-            yield _written(
-                comma + characters.opening, (InString(characters, characters.shortest, None, key_of=item), rest)
-            )
+    def _other_members(self, item: Members, others: list[tuple[Dfa, Schema]], rest: Stack) -> Iterator[Stack]:
+        name, comma = self.syntax.name, self.syntax.comma if item.begun else b""
+        for form, kind in others:
+            yield _written(comma + name.opening, (InForm(name, form, key_of=item, kind=kind), rest))
+
+
+@lru_cache(4096)
+def _untaken(names: Language, taken: frozenset[str], written: Characters) -> Dfa:
+    """The names that are not taken and that can be written."""
+    return automaton_of(both(names, _writable(written), *(without(literal(name)) for name in sorted(taken))))
+
+
+@lru_cache
+def _writable(written: Characters) -> Language:
+    """The texts that can be written between such an opening and closing."""
+    left_out = () if written.escaped else sorted((byte, byte) for byte in written.reserved)
+    return repeat(characters(other_characters(tuple(left_out))), written.shortest)
 
 
 def _written(text: bytes, rest: Stack) -> Stack:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, Stack, State, Value
-from minifc.calling.schema import Constants, Object, Reference, Schema, nesting, read_schema
+from minifc.calling.kinds import UNSTATED, AnyOf, Checked, Constants, Object, Reference, Schema, nesting
+from minifc.calling.schema import read_schema
 from minifc.calling.trie import Trie
 from minifc.errors import CallError, SchemaError, TokenizerError
 from minifc.text.calls import tool_schema
@@ -132,7 +133,7 @@ class _Calls:
         self.written = self.vocabulary.written
         schemas = check_tools(tools, dialect)
         syntax = dialect.syntax
-        depths: dict[Schema, int] = {}
+        depths: dict[Schema, float] = {}
         stacks: list[Stack] = []
         for name, schema in schemas.items():
             depths |= nesting(schema)
@@ -291,17 +292,36 @@ def check_tools(tools: Sequence[Mapping[str, Any]], dialect: Dialect) -> dict[st
             raise SchemaError(str(error)) from None
         if name in schemas:
             raise SchemaError(f"there are two tools called {name}")
-        if not described.get("parameters"):
-            none = "{'type': 'object', 'additionalProperties': false}"
-            raise SchemaError(f"tool {name} has no schema; without arguments it is {none}")
-        schema = read_schema(described["parameters"], f"tool {name}")
-        if not isinstance(schema.target if isinstance(schema, Reference) else schema, Object):
-            raise SchemaError(f"tool {name}: its parameters are not of type object")
+        schema = arguments_of(described.get("parameters"), f"tool {name}")
         _check_spelling(schema, dialect, f"tool {name}")
         schemas[name] = schema
     if not schemas:
         raise SchemaError("a grammar needs at least one tool")
     return schemas
+
+
+def arguments_of(parameters: Any, where: str) -> Schema:
+    """The arguments that a tool takes: an object. Without parameters there are none. Raises SchemaError."""
+    schema = read_schema({"type": "object", "properties": {}} if parameters in (None, {}) else parameters, where)
+    kind = schema
+    while isinstance(kind, (Reference, Checked)):
+        kind = kind.target if isinstance(kind, Reference) else kind.schema
+    if isinstance(kind, Object) and not kind.properties and all(one is UNSTATED for _, one in kind.groups):
+        return Object({})
+    if not isinstance(kind, Object) and not (isinstance(kind, AnyOf) and all(map(_is_object, kind.options))):
+        raise SchemaError(f"{where}: its parameters are not of type object")
+    return schema
+
+
+def _is_object(schema: Schema) -> bool:
+    match schema:
+        case Reference():
+            return _is_object(schema.target)
+        case Checked():
+            return _is_object(schema.schema)
+        case AnyOf():
+            return all(map(_is_object, schema.options))
+    return isinstance(schema, Object)
 
 
 def _check_spelling(schema: Schema, dialect: Dialect, where: str) -> None:

@@ -18,7 +18,8 @@ from decimal import Decimal
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union
 
-from minifc.calling.schema import find_error, read_schema, same
+from minifc.calling.schema import read_schema
+from minifc.calling.validation import find_error, same
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import write_json
 

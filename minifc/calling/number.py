@@ -29,39 +29,40 @@ _POWERS = {"+": [f"{power:02}" for power in range(16, 309)], "-": [f"{power:02}"
 
 @dataclass(frozen=True)
 class Range:
-    """From low to high; None is no bound. An open end does not belong to it."""
+    """From low to high; None is no bound. An open end does not belong to it. step: only multiples of it do."""
 
     low: Fraction | None = None
     high: Fraction | None = None
     low_open: bool = False
     high_open: bool = False
+    step: int | None = None
 
     def holds(self, value: Fraction) -> bool:
         above = self.low is None or value > self.low or (value == self.low and not self.low_open)
         below = self.high is None or value < self.high or (value == self.high and not self.high_open)
-        return above and below
+        return above and below and (self.step is None or value % self.step == 0)
 
     def within(self, low: Fraction, high: Fraction, low_open: bool) -> "Range":
         """What it has in common with [low, high), or (low, high)."""
         if self.low is not None and (self.low, self.low_open) > (low, low_open):
             low, low_open = self.low, self.low_open
         if self.high is not None and self.high < high:
-            return Range(low, self.high, low_open, self.high_open)
-        return Range(low, high, low_open, True)
+            return Range(low, self.high, low_open, self.high_open, self.step)
+        return Range(low, high, low_open, True, self.step)
 
     def negated(self) -> "Range":
         low = None if self.high is None else -self.high
         high = None if self.low is None else -self.low
-        return Range(low, high, self.high_open, self.low_open)
+        return Range(low, high, self.high_open, self.low_open, self.step)
 
     @property
     def integers(self) -> tuple[int | None, int | None]:
         """The smallest and the largest integer in it."""
-        low = high = None
+        low, high, step = None, None, self.step or 1
         if self.low is not None:
-            low = math.floor(self.low) + 1 if self.low_open else math.ceil(self.low)
+            low = step * (math.floor(self.low / step) + 1 if self.low_open else math.ceil(self.low / step))
         if self.high is not None:
-            high = math.ceil(self.high) - 1 if self.high_open else math.floor(self.high)
+            high = step * (math.ceil(self.high / step) - 1 if self.high_open else math.floor(self.high / step))
         return low, high
 
     def has_integer(self) -> bool:
@@ -69,7 +70,9 @@ class Range:
         return low is None or high is None or low <= high
 
     def has_double(self) -> bool:
-        """Whether the spelling of some double is in it."""
+        """Whether the spelling of some double is in it, and not that of an integer alone."""
+        if self.step is not None:
+            return False
         if self.low is None:
             return True
         if self.low > LARGEST:

@@ -2,9 +2,10 @@
 
 A pattern matches if it is found anywhere in a text, as JSON Schema has it. `^`, `$`, `(?=...)` and `(?!...)` speak of
 what is around them. So a part is read together with all that may follow it up to the end of the text, from right to
-left: `(?=a)` is then the intersection of what follows with "an a, and anything".
+left: `(?=a)` is then the intersection of what follows with "an a, and anything". What `^` and `\\b` want to know is
+handed on from left to right: whether a word's character stood before, another one, or none.
 
-Not regular, or not followed here, and refused by name: references to groups, looking behind, \\b, and `^`, `$` or
+Not regular, or not followed here, and refused by name: references to groups, looking behind, and `^`, `$`, `\\b` or
 looking ahead inside of a repetition.
 """
 
@@ -12,9 +13,9 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from minifc.calling.regular import (
-    ANY,
     ANYTHING,
     EMPTY,
     LAST,
@@ -40,8 +41,21 @@ LINE_ENDS: Ranges = ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029))
 _CLASSES = {"d": DIGITS, "w": WORD, "s": SPACES}
 _CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "0": 0}
 
-# From what follows a part, up to the end of the text, and whether the part begins the text: the part and what follows.
-Read = Callable[[Language, bool], Language]
+Before = Literal["nothing", "word", "other"]  # what stands before a place
+_WORD = characters(WORD)
+_ENDING: dict[Before, Language] = {
+    "word": then(ANYTHING, _WORD),
+    "other": then(ANYTHING, characters(other_characters(WORD))),
+}
+_WORD_FIRST = then(_WORD, ANYTHING)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """All that follows a part, up to the end of the text. looks: whether it depends on what stands before it."""
+
+    read: Callable[[Before], Language]
+    looks: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,30 +64,43 @@ class _Plain:
 
     language: Language
 
-    def read(self, rest: Language, begins: bool) -> Language:
-        return then(self.language, rest)
+    def read(self, rest: _Rest, before: Before) -> Language:
+        if not rest.looks:
+            return then(self.language, rest.read(before))
+        ways = [then(both(self.language, texts), rest.read(last)) for last, texts in _ENDING.items()]
+        return either(*ways, rest.read(before) if self.language.nullable else NOTHING)
 
 
 @dataclass(frozen=True)
 class _Looking:
-    """A part that speaks of what is around it. empty: it is no text itself."""
+    """A part that speaks of what is around it: a function of what follows and of what stands before."""
 
-    read: Read
-    empty: bool = False
+    read: Callable[[_Rest, Before], Language]
 
 
 Part = _Plain | _Looking
-_START = _Looking(lambda rest, begins: rest if begins else NOTHING, empty=True)
-_END = _Looking(lambda rest, begins: EMPTY if rest.nullable else NOTHING, empty=True)
+_ANYTHING = _Rest(lambda before: ANYTHING, looks=False)
+_START = _Looking(lambda rest, before: rest.read(before) if before == "nothing" else NOTHING)
+_END = _Looking(lambda rest, before: EMPTY if rest.read(before).nullable else NOTHING)
+
+
+def _boundary(turned: bool) -> _Looking:
+    """\\b: a word begins or ends here; turned, \\B: neither."""
+
+    def read(rest: _Rest, before: Before) -> Language:
+        word_follows = (before == "word") == turned
+        return both(rest.read(before), _WORD_FIRST if word_follows else without(_WORD_FIRST))
+
+    return _Looking(read)
 
 
 @lru_cache(1024)
 def language_of(pattern: str) -> Language:
     """The texts in which a pattern is found. Raises SchemaError for what is no pattern, or none that is followed."""
     part = _Parser(pattern).whole()
-    if isinstance(part, _Plain):
-        return then(ANYTHING, then(part.language, ANYTHING))
-    return either(part.read(ANYTHING, True), then(repeat(ANY, 1), part.read(ANYTHING, False)))
+    return _Plain(ANYTHING).read(
+        _Rest(lambda before: part.read(_ANYTHING, before), isinstance(part, _Looking)), "nothing"
+    )
 
 
 class _Parser:
@@ -105,7 +132,7 @@ class _Parser:
             return found[0]
         if all(isinstance(one, _Plain) for one in found):
             return _Plain(either(*(one.language for one in found if isinstance(one, _Plain))))
-        return _Looking(lambda rest, begins: either(*(one.read(rest, begins) for one in found)))
+        return _Looking(lambda rest, before: either(*(one.read(rest, before) for one in found)))
 
     def sequence(self) -> Part:
         parts: list[Part] = []
@@ -159,7 +186,7 @@ class _Parser:
             case "[":
                 return _Plain(characters(self.bracketed()))
             case "\\":
-                return _Plain(characters(self.escaped()))
+                return self.escaped()
             case "*" | "+" | "?":
                 raise self.error(f"{c} has nothing to repeat")
         return _Plain(characters([(ord(c), ord(c))]))
@@ -178,17 +205,18 @@ class _Parser:
         if not ahead and not refused:
             return part
         if refused:
-            return _Looking(lambda rest, begins: both(without(part.read(ANYTHING, begins)), rest), empty=True)
-        return _Looking(lambda rest, begins: both(part.read(ANYTHING, begins), rest), empty=True)
+            return _Looking(lambda rest, before: both(without(part.read(_ANYTHING, before)), rest.read(before)))
+        return _Looking(lambda rest, before: both(part.read(_ANYTHING, before), rest.read(before)))
 
-    def escaped(self) -> Ranges:
+    def escaped(self) -> Part:
         """What an escape outside of brackets stands for."""
         c = self.peek()
         if c in ("b", "B"):
-            raise self.error(f"\\{c} is not followed")
+            self.at += 1
+            return _boundary(turned=c == "B")
         if c and c in "123456789k":
             raise self.error("a reference to a group is not regular")
-        return self.escape()
+        return _Plain(characters(self.escape()))
 
     def escape(self) -> Ranges:
         c = self.peek()
@@ -284,15 +312,10 @@ def _in_turn(first: Part, second: Part) -> Part:
     if isinstance(first, _Plain) and isinstance(second, _Plain):
         return _Plain(then(first.language, second.language))
 
-    def read(rest: Language, begins: bool) -> Language:
-        if isinstance(first, _Looking):
-            return first.read(second.read(rest, begins and first.empty), begins)
-        if not begins:
-            return then(first.language, second.read(rest, False))
-        later = then(both(first.language, repeat(ANY, 1)), second.read(rest, False))
-        return either(second.read(rest, True), later) if first.language.nullable else later
-
-    return _Looking(read)
+    looks = isinstance(second, _Looking)
+    return _Looking(
+        lambda rest, before: first.read(_Rest(lambda last: second.read(rest, last), looks or rest.looks), before)
+    )
 
 
 _LONG_NAMES = {"Letter": "L", "Lowercase_Letter": "Ll", "Uppercase_Letter": "Lu", "Mark": "M", "Number": "N",

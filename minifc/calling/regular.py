@@ -297,6 +297,15 @@ class Dfa:
         first, last = bisect_right(starts, low) - 1, bisect_right(starts, high)
         return any(target >= 0 for target in targets[first:last])
 
+    def chooses(self, state: int) -> bool:
+        """Whether more than one character may follow, or the text may end here or go on."""
+        starts, targets = self.starts[state], self.targets[state]
+        ranges = [number for number, target in enumerate(targets) if target >= 0]
+        if len(ranges) != 1:
+            return bool(ranges)
+        end = starts[ranges[0] + 1] if ranges[0] + 1 < len(starts) else LAST + 1
+        return self.accepting[state] or end - starts[ranges[0]] > 1
+
     def first(self, state: int, low: int, high: int) -> int:
         """The first character from low to high that may follow; there must be one."""
         starts, targets = self.starts[state], self.targets[state]

@@ -1,409 +1,485 @@
-"""A tool's JSON Schema, read into the few kinds of value that a grammar can follow.
+"""A JSON Schema, read into kinds of value that a grammar can follow.
 
-A keyword that is not listed here is an error when the tool is registered: to ignore it would let through
-what the tool refuses. Two rules are ours. An object takes the properties that it lists and no others, unless
-`additionalProperties` says so or it lists none at all. And a part of a schema that no value can satisfy is an
-error, wherever it stands.
+Followed are the keywords of drafts 4 to 2020-12 that speak of values, but for those that depend on what other keywords
+have looked at (`unevaluatedProperties`), and references to other documents. What JSON Schema does not know, it says, is
+an annotation. Where people write it otherwise than the standard, it is read as they mean it: types in capitals and
+those of programming languages, `nullable`, objects without a type.
+
+Two rules are ours. A type that is not stated is an object where there are `properties`, an array where there are
+`items`. And, unless `open_objects` is asked for, an object takes the properties that it lists and no others, unless
+`additionalProperties` says so or it lists none.
 """
 
-import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
+from urllib.parse import unquote
 
 from minifc.calling.formats import language_of_format
+from minifc.calling.kinds import (
+    ANYTHING,
+    NEVER,
+    TYPES,
+    UNSTATED,
+    AllOf,
+    AnyOf,
+    Check,
+    Checked,
+    Constants,
+    Contains,
+    Dependent,
+    ExactlyOne,
+    If,
+    MultipleOf,
+    Names,
+    Not,
+    Number,
+    Object,
+    Reference,
+    Schema,
+    String,
+    Unique,
+    nesting,
+    value_depth,
+)
+from minifc.calling.meeting import Meeting, array, number, string
 from minifc.calling.number import LARGEST, Range, as_written
 from minifc.calling.patterns import language_of
-from minifc.calling.regular import ANY, Language, automaton_of, both, repeat
+from minifc.calling.regular import ANY, Language, automaton_of, both, either, literal, repeat, without
+from minifc.calling.regular import ANYTHING as ANY_TEXT
+from minifc.calling.validation import shown
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
 
-
-@dataclass(frozen=True, eq=False)
-class String:
-    shortest: int = 0  # in characters
-    longest: int | None = None
-    patterns: tuple[tuple[str, Language], ...] = ()  # by what the schema calls them: pattern ^a, format date
-    form: Language | None = None  # all of that together, if there is a pattern
-
-
-@dataclass(frozen=True, eq=False)
-class Number:
-    integer: bool = False
-    within: Range = field(default_factory=Range)
-
-
-@dataclass(frozen=True, eq=False)
-class Constants:
-    """One of these values and nothing else."""
-
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Array:
-    items: "Schema"
-    fewest: int = 0
-    most: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Object:
-    properties: Mapping[str, "Schema"]
-    required: frozenset[str]
-    others: "Schema | None" = None  # of the properties that are not listed
-
-
-@dataclass(frozen=True, eq=False)
-class AnyOf:
-    options: tuple["Schema", ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """Another place in the same schema, perhaps one that this one is part of."""
-
-    name: str
-    places: Mapping[str, "Schema"]
-
-    @property
-    def target(self) -> "Schema":
-        return self.places[self.name]
-
-
-Schema = String | Number | Constants | Array | Object | AnyOf | Reference
-
-_ANNOTATIONS = {
-    "title",
-    "description",
-    "default",
-    "examples",
-    "deprecated",
-    "$comment",
-    "$schema",
-    "$defs",
-    "definitions",
-}
-_KEYWORDS = {
-    "string": {"minLength", "maxLength", "pattern", "format"},
-    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
-    "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
-    "boolean": set(),
-    "null": set(),
-    "array": {"items", "minItems", "maxItems"},
-    "object": {"properties", "required", "additionalProperties"},
+_OF_TYPE = {
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    "array": (
+        "items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains",
+        "maxContains",
+    ),
+    "object": (
+        "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
+        "maxProperties", "dependencies", "dependentRequired", "dependentSchemas",
+    ),
+}  # fmt: skip
+_OF_SEVERAL = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
+_NOT_FOLLOWED = ("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef")
+# What people call the types, in lower case.
+_NAMED = {name: name for name in TYPES} | {
+    "str": "string", "text": "string", "enum": "string", "int": "integer", "long": "integer", "float": "number",
+    "double": "number", "decimal": "number", "bool": "boolean", "none": "null", "list": "array", "tuple": "array",
+    "set": "array", "dict": "object", "map": "object", "any": "any",
 }  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_anything: dict[str, Schema] = {}
-ANYTHING = Reference("anything", _anything)
-_anything["anything"] = AnyOf(
-    (String(), Number(), Constants((True, False, None)), Array(ANYTHING), Object({}, frozenset(), ANYTHING))
-)
 
 
-def read_schema(schema: Any, where: str) -> Schema:
+def read_schema(schema: Any, where: str, open_objects: bool = False) -> Schema:
     """The schema as kinds of value. Raises SchemaError that begins with `where` and names the place in it."""
     try:
-        found = _Reader(schema, where).read(schema, where)
-        nesting(found, where)
+        found = Meeting().resolved(_Reader(schema, where, open_objects).read(schema, where))
+        depths = nesting(found)
     except RecursionError:
         raise SchemaError(f"{where}: its schema is nested too deeply to be followed") from None
+    except SchemaError as error:
+        if str(error).startswith(where):
+            raise
+        raise SchemaError(f"{where}: {error}") from None
+    if depths[found] > MAX_DEPTH:
+        place = _contradiction(found, depths, where)
+        raise SchemaError(f"{place}: no value has this form; it contradicts itself, or contains itself without end")
     return found
 
 
-def nesting(schema: Schema, where: str = "schema") -> dict[Schema, int]:
-    """For each part, how many brackets inside brackets its shallowest value has.
-
-    Raises SchemaError if a part has no value, because it contains itself without end, or none within MAX_DEPTH.
-    """
-    parts = list(_parts(schema, set()))
-    depths: dict[Schema, float] = dict.fromkeys(parts, math.inf)
-    changed = True
-    while changed:
-        found = {part: _depth(part, depths) for part in parts}
-        changed, depths = found != depths, found
-    if any(depth > MAX_DEPTH for depth in depths.values()):
-        raise SchemaError(f"{where}: a part of it contains itself without end, so that no value has this form")
-    return {part: int(depth) for part, depth in depths.items()}
-
-
-def _parts(schema: Schema, seen: set[Schema]) -> Iterator[Schema]:
-    if schema in seen:
-        return
-    seen.add(schema)
-    yield schema
-    inner: tuple[Schema | None, ...] = ()
-    match schema:
-        case Array():
-            inner = (schema.items,)
-        case Object():
-            inner = (*schema.properties.values(), schema.others)
-        case AnyOf():
-            inner = schema.options
-        case Reference():
-            inner = (schema.target,)
-    for part in inner:
-        if part is not None:
-            yield from _parts(part, seen)
-
-
-def _depth(part: Schema, depths: Mapping[Schema, float]) -> float:
-    match part:
-        case Constants():
-            return min(_value_depth(value) for value in part.values)
-        case Array():
-            return 1 + (depths[part.items] if part.fewest else 0)
-        case Object():
-            return 1 + max((depths[part.properties[name]] for name in part.required), default=0)
-        case AnyOf():
-            return min(depths[option] for option in part.options)
-        case Reference():
-            return depths[part.target]
-    return 0
-
-
-def _value_depth(value: Any) -> int:
-    if not isinstance(value, (list, dict)):
-        return 0
-    return 1 + max(map(_value_depth, value.values() if isinstance(value, dict) else value), default=0)
+def _contradiction(schema: Schema, depths: Mapping[Schema, float], where: str) -> str:
+    """Where the innermost part is that is needed and has no value."""
+    seen = set()
+    while schema not in seen:
+        seen.add(schema)
+        match schema:
+            case Reference():
+                schema = schema.target
+            case Checked():
+                schema = schema.schema
+            case Object():
+                for name in schema.required:
+                    if depths[schema.properties[name]] > MAX_DEPTH:
+                        schema, where = schema.properties[name], f"{where}.{name}"
+                        break
+            case AnyOf() if len(schema.options) == 1:
+                schema = schema.options[0]
+    return where
 
 
 class _Reader:
-    def __init__(self, root: Any, name: str) -> None:
+    def __init__(self, root: Any, name: str, open_objects: bool) -> None:
         self.root, self.name = root, name
+        self.unstated = ANYTHING if open_objects else UNSTATED
         self.places: dict[str, Schema] = {}
         self.being_read: set[str] = set()
 
     def read(self, schema: Any, where: str) -> Schema:
         if schema is True:
             return ANYTHING
+        if schema is False:
+            return NEVER
         if not isinstance(schema, Mapping):
-            raise SchemaError(f"{where}: {str(schema)[:40]} is not a schema that a value can satisfy")
-        said = {key: value for key, value in schema.items() if key not in _ANNOTATIONS}
-        if "$ref" in said or "anyOf" in said:
-            keyword = "$ref" if "$ref" in said else "anyOf"
-            if others := sorted(set(said) - {keyword}):
-                raise SchemaError(f"{where}: {others[0]!r} beside {keyword} is not supported")
-            return self._reference(said["$ref"], where) if keyword == "$ref" else self._any_of(said["anyOf"], where)
-        if "const" in said or "enum" in said:
-            return self._constants(said, where)
-        if "type" not in said:
-            if said:
-                raise SchemaError(f"{where}: {sorted(said)[0]!r} without a type, or not supported")
-            return ANYTHING
-        types = said.pop("type")
-        types = types if isinstance(types, list) else [types]
-        if not types or not all(isinstance(kind, str) and kind in _KEYWORDS for kind in types):
-            raise SchemaError(f"{where}: type {said or types} is none of {', '.join(_KEYWORDS)}")
-        known = set().union(*(_KEYWORDS[kind] for kind in types))
-        if unknown := sorted(set(said) - known):
-            raise SchemaError(f"{where}: {unknown[0]!r} is not supported for a value of type {' or '.join(types)}")
-        options = tuple(self._typed(kind, said, where) for kind in types)
-        return options[0] if len(options) == 1 else AnyOf(options)
+            raise SchemaError(f"{where}: {str(schema)[:40]} is not a schema")
+        if unknown := [keyword for keyword in _NOT_FOLLOWED if keyword in schema]:
+            raise SchemaError(f"{where}: {unknown[0]} is not followed")
+        parts = [self.by_type(schema, where)]
+        checks: list[Check] = list(self.checks(schema, where))
+        if "enum" in schema or "const" in schema:
+            parts.insert(0, self.constants(schema, where))
+        if "$ref" in schema:
+            parts.append(self.reference(schema["$ref"], where))
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            if keyword in schema:
+                options = self.several(schema[keyword], f"{where}.{keyword}")
+                if keyword == "oneOf" and len(options) > 1:
+                    checks.append(ExactlyOne(tuple(AllOf((*parts, option)) for option in options)))
+                parts += options if keyword == "allOf" else [AnyOf(options)]
+        if "not" in schema:
+            excluded = self.opened(schema["not"], f"{where}.not")
+            parts.append(others_than(excluded))
+            checks.append(Not(excluded))
+        if "if" in schema and ("then" in schema or "else" in schema):
+            condition = self.opened(schema["if"], f"{where}.if")
+            ways = [(schema.get(keyword, True), f"{where}.{keyword}") for keyword in ("then", "else")]
+            then, otherwise = (self.read(*way) for way in ways)
+            parts.append(AnyOf((AllOf((condition, then)), AllOf((others_than(condition), otherwise)))))
+            checks.append(If(condition, *(self.opened(*way) for way in ways)))
+        said = [part for part in parts if part is not ANYTHING]
+        found = said[0] if len(said) == 1 else AllOf(tuple(said)) if said else ANYTHING
+        return Checked(found, tuple(checks)) if checks else found
 
-    def _reference(self, pointer: Any, where: str) -> Schema:
-        if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
+    def several(self, schemas: Any, where: str) -> tuple[Schema, ...]:
+        if not isinstance(schemas, list) or not schemas:
+            raise SchemaError(f"{where}: needs a list of schemas")
+        return tuple(self.read(schema, f"{where}[{number}]") for number, schema in enumerate(schemas))
+
+    # --- places ----------------------------------------------------------------------------------------------------
+
+    def reference(self, pointer: Any, where: str) -> Schema:
+        if not isinstance(pointer, str) or not pointer.startswith("#"):
             raise SchemaError(
-                f"{where}: $ref {pointer!r} is not supported; it can name a place in the same schema: #/$defs/x"
+                f"{where}: $ref {pointer!r} is not followed; it can name a place in the same schema: #/$defs/x"
             )
         if pointer not in self.being_read:
             self.being_read.add(pointer)
-            place = self.root
-            for step in pointer.split("/")[1:]:
-                step = step.replace("~1", "/").replace("~0", "~")
-                if not isinstance(place, Mapping) or step not in place:
-                    raise SchemaError(f"{where}: $ref {pointer!r} names nothing in this schema")
-                place = place[step]
-            self.places[pointer] = self.read(place, f"{self.name}{pointer[1:].replace('/', '.')}")
+            place = self.find(pointer)
+            if place is None:
+                raise SchemaError(f"{where}: $ref {pointer!r} names nothing in this schema")
+            self.places[pointer] = self.read(place, f"{self.name}{unquote(pointer[1:]).replace('/', '.')}")
         return Reference(pointer, self.places)
 
-    def _any_of(self, options: Any, where: str) -> Schema:
-        if not isinstance(options, list) or not options:
-            raise SchemaError(f"{where}: anyOf needs a list of schemas")
-        return AnyOf(tuple(self.read(option, f"{where}.anyOf[{number}]") for number, option in enumerate(options)))
+    def find(self, pointer: str) -> Any:
+        """What stands at a place, or under a name that the schema gives it; None if nothing does."""
+        if pointer != "#" and not pointer.startswith("#/"):
+            return _anchored(self.root, pointer[1:])
+        place = self.root
+        for step in pointer.split("/")[1:]:
+            step = unquote(step).replace("~1", "/").replace("~0", "~")
+            if isinstance(place, list) and step.isdecimal() and int(step) < len(place):
+                place = place[int(step)]
+            elif isinstance(place, Mapping) and step in place:
+                place = place[step]
+            else:
+                return None
+        return place
 
-    def _constants(self, said: dict[str, Any], where: str) -> Schema:
-        values = said.pop("enum", None)
-        if "const" in said:
-            const = said.pop("const")
-            values = [const] if values is None or any(same(const, value) for value in values) else []
+    # --- types -----------------------------------------------------------------------------------------------------
+
+    def by_type(self, schema: Mapping[str, Any], where: str) -> Schema:
+        """What `type` and the keywords of single types say."""
+        if "type" in schema:
+            types = self.types(schema["type"], where)
+        elif not any(keyword in schema for keyword in (*_OF_SEVERAL, "enum", "const")) and (
+            stated := [name for name, keyword in (("object", "properties"), ("array", "items")) if keyword in schema]
+        ):
+            types = stated
+        else:  # keywords of a type say nothing about values of another one
+            said = [name for name, keywords in _OF_TYPE.items() if any(keyword in schema for keyword in keywords)]
+            types = [name for name in TYPES if name != "integer"] if said else []
+        if not types or "any" in types:
+            return ANYTHING
+        if schema.get("nullable") is True and "null" not in types:
+            types.append("null")
+        if "number" in types and "integer" in types:
+            types.remove("integer")
+        kinds = tuple(self.typed(name, schema, where) for name in types)
+        return kinds[0] if len(kinds) == 1 else AnyOf(kinds)
+
+    def types(self, said: Any, where: str) -> list[str]:
+        found = []
+        for name in said if isinstance(said, list) else [said]:
+            kind = _NAMED.get(name.lower()) if isinstance(name, str) else None
+            if kind is None:
+                raise SchemaError(f"{where}: type {shown(name)} is none of {', '.join(TYPES)}")
+            found.append(kind)
+        if not found:
+            raise SchemaError(f"{where}: type is an empty list")
+        return list(dict.fromkeys(found))
+
+    def typed(self, kind: str, schema: Mapping[str, Any], where: str) -> Schema:
+        match kind:
+            case "string":
+                return self.string(schema, where)
+            case "number" | "integer":
+                return self.number(kind == "integer", schema, where)
+            case "array":
+                return self.array(schema, where)
+            case "object":
+                return self.object(schema, where)
+        return TYPES[kind]
+
+    def string(self, schema: Mapping[str, Any], where: str) -> Schema:
+        sizes = self.sizes(schema, "minLength", "maxLength", where)
+        patterns: list[tuple[str, Language]] = []
+        readers: list[tuple[str, Callable[[str], Language | None]]] = [
+            ("pattern", language_of), ("format", language_of_format),
+        ]  # fmt: skip
+        for keyword, read in readers:
+            if keyword not in schema:
+                continue
+            if not isinstance(schema[keyword], str):
+                raise SchemaError(f"{where}: {keyword} is {shown(schema[keyword])}, not a text")
+            try:
+                language = read(schema[keyword])
+            except SchemaError as error:
+                raise SchemaError(f"{where}: {error}") from None
+            if language is not None:
+                patterns.append((f"{keyword} {schema[keyword]}", language))
+        try:
+            found = string(*sizes, tuple(patterns))
+        except SchemaError as error:
+            raise SchemaError(f"{where}: {' and '.join(name for name, _ in patterns)}: {error}") from None
+        if found is NEVER:
+            raise SchemaError(f"{where}: no text has its form, {' and '.join(name for name, _ in patterns)}")
+        return found
+
+    def number(self, integer: bool, schema: Mapping[str, Any], where: str) -> Schema:
+        within = self.range(schema, where)
+        found = number(integer or within.step is not None, within)
+        if found is NEVER:
+            raise SchemaError(f"{where}: no {'integer' if integer else 'number'} lies within its bounds")
+        return found
+
+    def range(self, schema: Mapping[str, Any], where: str) -> Range:
+        bounds: dict[str, Fraction] = {}
+        for keyword in _OF_TYPE["number"]:
+            value = schema.get(keyword)
+            if keyword not in schema or (isinstance(value, bool) and keyword.startswith("exclusive")):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+                raise SchemaError(f"{where}: {keyword} is {shown(value)}, not a number that a double can be")
+            bounds[keyword] = as_written(value)
+        for keyword in ("Minimum", "Maximum"):  # in draft 4, a switch beside the bound
+            if schema.get(f"exclusive{keyword}") is True and keyword.lower() in bounds:
+                bounds[f"exclusive{keyword}"] = bounds.pop(keyword.lower())
+        lows = [(bounds[k], k != "minimum") for k in ("minimum", "exclusiveMinimum") if k in bounds]
+        highs = [(-bounds[k], k != "maximum") for k in ("maximum", "exclusiveMaximum") if k in bounds]
+        low, low_open = max(lows, default=(None, False))
+        high, high_open = max(highs, default=(None, False))
+        step = bounds.get("multipleOf")
+        if step is not None and step <= 0:
+            raise SchemaError(f"{where}: multipleOf is {shown(schema['multipleOf'])}, and must be above 0")
+        whole = int(step) if step is not None and step.denominator == 1 else None
+        return Range(low, None if high is None else -high, low_open, high_open, whole)
+
+    def array(self, schema: Mapping[str, Any], where: str) -> Schema:
+        fewest, most = self.sizes(schema, "minItems", "maxItems", where)
+        items, first = schema.get("items", True), schema.get("prefixItems", [])
+        if isinstance(items, list):  # before draft 2020-12
+            items, first = schema.get("additionalItems", True), items
+        if not isinstance(first, list):
+            raise SchemaError(f"{where}: prefixItems is not a list of schemas")
+        kind = None if items is False else self.read(items, f"{where}.items")
+        kinds = tuple(self.read(item, f"{where}.items[{number}]") for number, item in enumerate(first))
+        return array(kind, fewest, most, kinds)
+
+    def object(self, schema: Mapping[str, Any], where: str) -> Schema:
+        listed, required = schema.get("properties", {}), schema.get("required", [])
+        if not isinstance(listed, Mapping) or not all(isinstance(name, str) for name in listed):
+            raise SchemaError(f"{where}: properties are not an object")
+        if isinstance(required, bool):  # as some write it beside a single property
+            required = []
+        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+            raise SchemaError(f"{where}: required is not a list of names")
+        if bad := [name for name in [*listed, *required] if _SURROGATE.search(name)]:
+            raise SchemaError(f"{where}: the name {bad[0]!r} holds half a surrogate pair, which is no text")
+        patterns = self.name_patterns(schema, where)
+        others = schema.get("additionalProperties")
+        rest = self.unstated if others is None else self.read(others, f"{where}.additionalProperties")
+        properties: dict[str, Schema] = {}
+        for name in dict.fromkeys([*listed, *required]):
+            matching = [kind for names, kind in patterns if automaton_of(names).matches(name)]
+            own = [self.read(listed[name], f"{where}.{name}")] if name in listed else [] if matching else [rest]
+            both_kinds = [*own, *matching]
+            properties[name] = both_kinds[0] if len(both_kinds) == 1 else AllOf(tuple(both_kinds))
+        fewest, most = self.sizes(schema, "minProperties", "maxProperties", where)
+        found: Schema = Object(properties, frozenset(required), groups_of(patterns, rest), fewest, most)
+        if (names := self.names(schema, where)) is not None:
+            refused = {name: NEVER for name in properties if not automaton_of(names).matches(name)}
+            found = AllOf((found, Object(refused, groups=((names, ANYTHING),))))
+        return found
+
+    def name_patterns(self, schema: Mapping[str, Any], where: str) -> list[tuple[Language, Schema]]:
+        said = schema.get("patternProperties", {})
+        if not isinstance(said, Mapping):
+            raise SchemaError(f"{where}: patternProperties are not an object")
+        found = []
+        for pattern, kind in said.items():
+            try:
+                names = language_of(pattern)
+                automaton_of(names)
+            except SchemaError as error:
+                raise SchemaError(f"{where}: patternProperties: {error}") from None
+            found.append((names, self.read(kind, f"{where}.{pattern}")))
+        return found
+
+    def names(self, schema: Mapping[str, Any], where: str) -> Language | None:
+        """What `propertyNames` allows, as far as that is a regular language; the rest is checked."""
+        if "propertyNames" not in schema:
+            return None
+        kind = Meeting().resolved(self.read({"type": "string"} | _as_mapping(schema["propertyNames"]), where))
+        return language_of_strings(kind)
+
+    def sizes(self, schema: Mapping[str, Any], least: str, most: str, where: str) -> tuple[int, int | None]:
+        found = {}
+        for keyword in (least, most):
+            size = schema.get(keyword)
+            size = int(size) if isinstance(size, float) and size.is_integer() else size
+            if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+                raise SchemaError(f"{where}: {keyword} is {shown(size)}, not a number of things")
+            found[keyword] = size
+        fewest, most_allowed = found[least] or 0, found[most]
+        if fewest > MAX_LENGTH:
+            raise SchemaError(f"{where}: {least} is {fewest}, and a call has at most {MAX_LENGTH} characters")
+        if most_allowed is not None and fewest > most_allowed:
+            raise SchemaError(f"{where}: {least} {fewest} is above {most} {most_allowed}")
+        return fewest, most_allowed
+
+    # --- all types -------------------------------------------------------------------------------------------------
+
+    def constants(self, schema: Mapping[str, Any], where: str) -> Schema:
+        values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, list):
             raise SchemaError(f"{where}: enum needs a list of values")
+        if schema.get("nullable") is True and None not in values:
+            values = [*values, None]
         for value in values:
             try:
                 write_json(value).encode()
             except (CallError, UnicodeEncodeError):
                 raise SchemaError(f"{where}: {value!r} is not a JSON value") from None
-        kind = self.read(said, where)
-        fitting = [value for value in values if find_error(value, kind) is None and _value_depth(value) <= MAX_DEPTH]
-        if not fitting:
-            raise SchemaError(f"{where}: none of its values is allowed by the rest of the schema")
-        return Constants(tuple(fitting))
+        found = Constants(tuple(value for value in values if value_depth(value) <= MAX_DEPTH))
+        return AllOf((found, Constants((schema["const"],)))) if "const" in schema else found
 
-    def _typed(self, kind: str, said: Mapping[str, Any], where: str) -> Schema:
-        match kind:
-            case "string":
-                return self._string(said, where)
-            case "number" | "integer":
-                within = self._range(said, where)
-                if not (within.has_integer() or (kind == "number" and within.has_double())):
-                    raise SchemaError(f"{where}: no {kind} lies within its bounds")
-                return Number(kind == "integer", within)
-            case "boolean":
-                return Constants((True, False))
-            case "null":
-                return Constants((None,))
-            case "array":
-                items = self.read(said.get("items", True), f"{where}.items")
-                return Array(items, *self._sizes(said, "minItems", "maxItems", where))
-        return self._object(said, where)
+    def checks(self, schema: Mapping[str, Any], where: str) -> list[Check]:
+        """What can only be told of a complete value."""
+        found: list[Check] = []
+        if schema.get("uniqueItems") is True:
+            found.append(Unique())
+        step = schema.get("multipleOf")
+        if isinstance(step, float) and step > 0 and not step.is_integer():
+            found.append(MultipleOf(as_written(step)))
+        if "contains" in schema:
+            fewest, most = self.sizes({"minContains": 1} | dict(schema), "minContains", "maxContains", where)
+            found.append(Contains(self.opened(schema["contains"], f"{where}.contains"), fewest, most))
+        if isinstance(schema.get("propertyNames"), Mapping):
+            found.append(Names(self.read({"type": "string"} | schema["propertyNames"], f"{where}.propertyNames")))
+        for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
+            for name, needed in _as_mapping(schema.get(keyword, {})).items():
+                needed = {"type": "object", "required": needed} if isinstance(needed, list) else needed
+                found.append(Dependent(name, self.opened(needed, f"{where}.{keyword}.{name}")))
+        return found
 
-    def _string(self, said: Mapping[str, Any], where: str) -> String:
-        sizes = self._sizes(said, "minLength", "maxLength", where)
-        patterns = []
-        for keyword, read in (("pattern", language_of), ("format", language_of_format)):
-            if not isinstance(said.get(keyword, ""), str):
-                raise SchemaError(f"{where}: {keyword} is {said[keyword]!r}, not a text")
-            try:
-                language = read(said[keyword]) if keyword in said else None
-            except SchemaError as error:
-                raise SchemaError(f"{where}: {error}") from None
-            if language is not None:
-                patterns.append((f"{keyword} {said[keyword]}", language))
-        if not patterns:
-            return String(*sizes)
-        form = both(*(language for _, language in patterns), repeat(ANY, *sizes))
+    def opened(self, schema: Any, where: str) -> Schema:
+        """A schema that says something about an object whose other properties stand elsewhere."""
+        before, self.unstated = self.unstated, ANYTHING
         try:
-            texts = automaton_of(form).accepting
-        except SchemaError as error:
-            raise SchemaError(f"{where}: {' and '.join(name for name, _ in patterns)}: {error}") from None
-        if not texts:
-            raise SchemaError(f"{where}: no text has its form, {' and '.join(name for name, _ in patterns)}")
-        return String(*sizes, tuple(patterns), form)
-
-    def _object(self, said: Mapping[str, Any], where: str) -> Object:
-        listed, required = said.get("properties", {}), said.get("required", [])
-        if not isinstance(listed, Mapping) or not all(isinstance(name, str) for name in listed):
-            raise SchemaError(f"{where}: properties are not an object")
-        if bad := [name for name in listed if _SURROGATE.search(name)]:
-            raise SchemaError(f"{where}: the name {bad[0]!r} holds half a surrogate pair, which is no text")
-        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-            raise SchemaError(f"{where}: required is not a list of names")
-        for name in required:
-            if name not in listed:
-                raise SchemaError(f"{where}: it requires {name!r}, which is none of its properties")
-        properties = {name: self.read(value, f"{where}.{name}") for name, value in listed.items()}
-        others = said.get("additionalProperties", not properties)
-        return Object(
-            properties,
-            frozenset(required),
-            None if others is False else self.read(others, f"{where}.additionalProperties"),
-        )
-
-    def _sizes(self, said: Mapping[str, Any], least: str, most: str, where: str) -> tuple[int, int | None]:
-        for keyword in (least, most):
-            size = said.get(keyword, 0)
-            if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-                raise SchemaError(f"{where}: {keyword} is {size!r}, not a number of things")
-        if said.get(least, 0) > MAX_LENGTH:
-            raise SchemaError(f"{where}: {least} is {said[least]}, and a call has at most {MAX_LENGTH} characters")
-        fewest, most_allowed = said.get(least, 0), said.get(most)
-        if most_allowed is not None and fewest > most_allowed:
-            raise SchemaError(f"{where}: {least} {fewest} is above {most} {most_allowed}")
-        return fewest, most_allowed
-
-    def _range(self, said: Mapping[str, Any], where: str) -> Range:
-        bounds: dict[str, Fraction] = {}
-        for keyword, value in said.items():
-            if keyword in _KEYWORDS["number"]:
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
-                    raise SchemaError(f"{where}: {keyword} is {_shown(value)}, not a number that a double can be")
-                bounds[keyword] = as_written(value)
-        lows = [(bounds[k], k != "minimum") for k in ("minimum", "exclusiveMinimum") if k in bounds]
-        highs = [(-bounds[k], k != "maximum") for k in ("maximum", "exclusiveMaximum") if k in bounds]
-        low, low_open = max(lows, default=(None, False))
-        high, high_open = max(highs, default=(None, False))
-        return Range(low, None if high is None else -high, low_open, high_open)
+            return self.read(schema, where)
+        finally:
+            self.unstated = before
 
 
-def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
-    """What keeps a JSON value from being of this kind, or None: `unit: 'm' is not a number`."""
-    named = f"{where}: " if where else ""
-    match schema:
-        case Reference():
-            return find_error(value, schema.target, where)
-        case AnyOf():
-            misses: list[str] = []
-            for option in schema.options:
-                if (found := find_error(value, option, where)) is None:
-                    return None
-                misses.append(found)
-            return misses[0] if len(misses) == 1 else f"{named}{_shown(value)} fits no option"
-        case Constants():
-            if any(same(value, constant) for constant in schema.values):
-                return None
-            return f"{named}{_shown(value)} is not {' or '.join(map(write_json, schema.values))}"
+def groups_of(patterns: list[tuple[Language, Schema]], rest: Schema) -> tuple[tuple[Language, Schema], ...]:
+    """Names by which of the patterns they have: a name of several is what all of these say."""
+    groups: list[tuple[Language, tuple[Schema, ...]]] = [(ANY_TEXT, ())]
+    for names, kind in patterns:
+        split = [(both(known, names), (*kinds, kind)) for known, kinds in groups]
+        split += [(both(known, without(names)), kinds) for known, kinds in groups]
+        groups = [(known, kinds) for known, kinds in split if automaton_of(known).accepting]
+    found = [(names, kinds[0] if len(kinds) == 1 else AllOf(kinds) if kinds else rest) for names, kinds in groups]
+    return tuple((names, kind) for names, kind in found if kind is not NEVER)
+
+
+def language_of_strings(kind: Schema) -> Language | None:
+    """The texts that belong to a kind, as far as they are a regular language; None if that is unknown."""
+    match kind:
         case String():
-            if not isinstance(value, str):
-                return f"{named}{_shown(value)} is not a string"
-            for name, language in schema.patterns:
-                if not automaton_of(language).matches(value):
-                    return f"{named}{_shown(value)} does not have the {name}"
-            return _size_error(len(value), schema.shortest, schema.longest, "characters", named)
-        case Number():
-            return _number_error(value, schema, named)
-        case Array():
-            if not isinstance(value, list):
-                return f"{named}{_shown(value)} is not an array"
-            errors = [find_error(item, schema.items, f"{where}[{number}]") for number, item in enumerate(value)]
-            errors.append(_size_error(len(value), schema.fewest, schema.most, "items", named))
-            return next((found for found in errors if found), None)
-    if not isinstance(value, dict):
-        return f"{named}{_shown(value)} is not an object"
-    if missing := [name for name in schema.properties if name in schema.required and name not in value]:
-        return f"{named}{missing[0]} is missing"
-    for name, item in value.items():
-        kind = schema.properties.get(name, schema.others)
-        if kind is None:
-            return f"{named}{name} is unknown; there are {', '.join(schema.properties) or 'none'}"
-        if found := find_error(item, kind, f"{where}.{name}" if where else name):
-            return found
+            return kind.form or repeat(ANY, kind.shortest, kind.longest)
+        case Constants():
+            return either(*(literal(value) for value in kind.values if isinstance(value, str)))
+        case AnyOf():
+            languages = [language_of_strings(option) for option in kind.options]
+            return None if None in languages else either(*(one for one in languages if one is not None))
+        case Checked():
+            return language_of_strings(kind.schema)
     return None
 
 
-def _number_error(value: Any, schema: Number, named: str) -> str | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and not abs(value) <= LARGEST:
-        return f"{named}{_shown(value)} is not a number that a double can be"
-    if not number or (schema.integer and value != int(value)):
-        return f"{named}{_shown(value)} is not {'an integer' if schema.integer else 'a number'}"
-    return None if schema.within.holds(as_written(value)) else f"{named}{_shown(value)} is out of bounds"
+def others_than(schema: Schema) -> Schema:
+    """What is not of a kind, and perhaps more: Not tells the rest."""
+    match schema:
+        case Reference() if schema in (ANYTHING, UNSTATED):
+            return NEVER
+        case AnyOf():
+            return AllOf(tuple(map(others_than, schema.options))) if schema.options else ANYTHING
+        case Constants():
+            texts = [literal(value) for value in schema.values if isinstance(value, str)]
+            simple = [value for value in (True, False, None) if not any(value is one for one in schema.values)]
+            return AnyOf(
+                (
+                    string(0, None, (("not", without(either(*texts))),)) if texts else String(),
+                    Number(),
+                    Constants(tuple(simple)) if simple else NEVER,
+                    TYPES["array"],
+                    TYPES["object"],
+                )
+            )
+        case String() if schema.form or not (schema.shortest or schema.longest is not None):
+            return _without_type(String, string(0, None, (("not", without(schema.form)),)) if schema.form else NEVER)
+        case Number() if not schema.integer and schema.within == Range():
+            return _without_type(Number, NEVER)
+        case Object() if not schema.required and not schema.properties and schema.groups == TYPES["object"].groups:  # type: ignore[union-attr]
+            return _without_type(Object, NEVER)
+        case Object() if len(schema.required) == 1 and all(
+            kind in (ANYTHING, UNSTATED) for kind in [*schema.properties.values(), *(one for _, one in schema.groups)]
+        ):
+            (name,) = schema.required
+            return _without_type(Object, Object({name: NEVER}, groups=((ANY_TEXT, ANYTHING),)))
+    return ANYTHING
 
 
-def _size_error(size: int, fewest: int, most: int | None, what: str, named: str) -> str | None:
-    if size < fewest:
-        return f"{named}{size} {what}, and at least {fewest} are needed"
-    if most is not None and size > most:
-        return f"{named}{size} {what}, and at most {most} are allowed"
+def _without_type(kind: type, instead: Schema) -> Schema:
+    options = [one for name, one in TYPES.items() if name != "integer" and not isinstance(one, kind)]
+    return AnyOf((*options, instead))
+
+
+def _anchored(schema: Any, name: str) -> Any:
+    """The part of a schema that has this name as its anchor or its id."""
+    if isinstance(schema, Mapping):
+        if schema.get("$anchor") == name or f"#{name}" in (schema.get("$id"), schema.get("id")):
+            return schema
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        found = (_anchored(part, name) for part in schema)
+        return next((part for part in found if part is not None), None)
     return None
 
 
-def _shown(value: Any) -> str:
-    try:
-        text = write_json(value)
-    except CallError:
-        text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return bool(one == other)
+def _as_mapping(schema: Any) -> dict[str, Any]:
+    return dict(schema) if isinstance(schema, Mapping) else {}

@@ -36,6 +36,8 @@ def _plain(characters: Characters) -> "re.Pattern[bytes]":
     return re.compile(b"(?:[" + ascii_ + b"]|" + _BEYOND_ASCII + b")*")
 
 
+MOST_READ = 64  # states of forms whose texts are kept
+
 Fits = Callable[[State], bool]
 
 
@@ -61,6 +63,7 @@ class _Texts:
 
     def __init__(self, texts: list[str]) -> None:
         """texts: in order."""
+        self._known: dict[tuple[Dfa, int], tuple[Tensor, Tensor]] = {}
         self.lengths = torch.tensor([len(text) for text in texts], dtype=torch.long)
         self.places = self.lengths.cumsum(0) - self.lengths
         self.characters = torch.tensor([ord(c) for text in texts for c in text], dtype=torch.long)
@@ -69,6 +72,13 @@ class _Texts:
 
     def read(self, form: Dfa, state: int) -> tuple[Tensor, Tensor]:
         """Which texts can be read from a state, int64 [m], and the states after them, int64 [m]."""
+        if (form, state) not in self._known:
+            if len(self._known) == MOST_READ:
+                del self._known[next(iter(self._known))]  # the oldest
+            self._known[form, state] = self._read(form, state)
+        return self._known[form, state]
+
+    def _read(self, form: Dfa, state: int) -> tuple[Tensor, Tensor]:
         found, ends = [torch.arange(self.empty)], [torch.full((self.empty,), state)]
         reading, states = self._first(form, state)
         edges, following = _table(form)
@@ -187,29 +197,23 @@ class Trie:
         """As _walk, where a string begins or goes on."""
         table = self._table(node, string.characters)
         room = string.room
-        allowed = torch.zeros_like(mask) if string.key_of else mask
         low, high = 0, len(table.sizes) if room is None else bisect_left(table.sizes, room + 1)
         while low < high and not fits(automaton.state([(string.after(table.sizes[low]), rest)])):
             low = bisect_left(table.sizes, table.sizes[low] + 1)
-        allowed[table.plain[low:high]] = True
+        mask[table.plain[low:high]] = True
         for size, tails in table.tails.items():
             if room is not None and size > room:
                 break
             inside = automaton.state([(string.after(size), rest)])
             for byte in tails.first_bytes:
                 if (after := inside.step(byte)) is not None:
-                    tails._walk(tails.child(tails.root, bytes([byte])), after, allowed, fits)
-        if string.key_of:
-            for key in string.taken:
-                if key.startswith(string.text):
-                    state, left = automaton.state([(string, rest)]), key[len(string.text) :]
-                    self._exclude_key(node, left, string.characters.closing, state, allowed, fits)
-            mask |= allowed
+                    tails._walk(tails.child(tails.root, bytes([byte])), after, mask, fits)
 
     def _inside_form(
         self, node: Node, string: InForm, rest: Stack, automaton: Automaton, mask: Tensor, fits: Fits
     ) -> None:
-        """As _inside, where the string has a form."""
+        """As _inside, where the string has a form. Which key it is, does not matter before the next one."""
+        string = replace(string, text="")
         ids, plain, tails, heads = self._texts_below(node, string.characters)
         found, ends = plain.read(string.form, string.state)
         for end in ends.unique().tolist():
@@ -243,19 +247,6 @@ class Trie:
                 _Texts(heads),
             )
         return self._texts[node, characters]
-
-    def _exclude_key(self, node: Node, key: bytes, closing: bytes, state: State, mask: Tensor, fits: Fits) -> None:
-        """Set to False what would write a key again that the object has already; `key` is the rest of it.
-
-        An id that ends just before what closes the key is allowed if the budget lets it go on, as it then must.
-        """
-        closed = self.child(node, key + closing)
-        mask[self.ids[closed.low : closed.high]] = False
-        after: State | None = state
-        for byte in key:
-            after = after.step(byte) if after else None
-        if (whole := self.whole(self.child(node, key))) and after and not fits(after):
-            mask[whole] = False
 
     def _table(self, node: Node, characters: Characters) -> _Inside:
         if (node, characters) not in self._tables:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from minifc.calling.schema import same
+from minifc.calling.validation import same
 from minifc.errors import CallError
 from minifc.text.calls import Call, write_json
 from minifc.text.template import Format

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minifc.calling.schema import Schema, find_error, read_schema
+from minifc.calling.kinds import Schema
+from minifc.calling.schema import read_schema
+from minifc.calling.validation import find_error
 from minifc.data import Conversation
 from minifc.errors import CallError, SchemaError, TemplateError
 from minifc.text.calls import Call, read_tools, spelled_calls, write_json

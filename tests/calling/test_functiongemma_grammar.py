@@ -165,7 +165,7 @@ def test_random_walks_with_the_official_vocabulary(official: Tokenizer) -> None:
         ({"enum": ["a", "ab", 1, None, [1, {"k": 2, "J": "x"}]]}, ["a", "ab", 1, None, [1, {"k": 2, "J": "x"}]], ["b"]),
         ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, [1, "1"], [None, 1.5]),
         ({}, [None, 1.5, "x", [[], {}], {"a": {"b": [1]}}], []),
-        ({"type": "object"}, [{}, {"a": 1, "B": {"x y": []}}], [[], 1]),
+        ({"type": "object", "additionalProperties": True}, [{}, {"a": 1, "B": {"x y": []}}], [[], 1]),
         ({"type": "object", "properties": {"b": {}}, "additionalProperties": {"type": "null"}}, [
             {"b": 1, "a": None, "c": None}, {"a": None}], [{"a": 1}]),
         ({"type": "object", "properties": {"Name": {}, "age": {}, "name": {}}}, [
@@ -272,7 +272,7 @@ def test_after_a_call_comes_another_or_the_end_of_the_turn(tiny_tokenizer: Token
 
 
 def test_a_call_is_as_deep_as_it_can_be_read(tiny_tokenizer: Tokenizer) -> None:
-    grammar = grammar_of({"type": "object"}, tiny_tokenizer)
+    grammar = grammar_of({"type": "object", "additionalProperties": True}, tiny_tokenizer)
     for depth, right in ((MAX_DEPTH - 1, True), (MAX_DEPTH, False)):
         text = "call:f{a:" + "[" * depth + "]" * depth + "}"
         assert accepts(grammar, tiny_tokenizer, text) is right

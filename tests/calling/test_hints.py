@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired, Op
 import pytest
 
 from minifc.calling.hints import from_json, hint_schema
-from minifc.calling.schema import find_error, read_schema
+from minifc.calling.schema import read_schema
 from minifc.calling.tools import Tool, run, tool
+from minifc.calling.validation import find_error
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import Call
 
@@ -81,6 +82,10 @@ class HasDescription:
 
     description = "from a field"
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Without an address: processes that share the tests must name them alike."""
+        return "HasDescription()"
 
 
 UserId = NewType("UserId", int)

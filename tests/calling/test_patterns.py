@@ -12,14 +12,33 @@ from minifc.calling.formats import language_of_format
 from minifc.calling.grammar import Grammar
 from minifc.calling.patterns import language_of
 from minifc.calling.regular import ANYTHING, EMPTY, NOTHING, automaton_of, both, characters, either, literal, without
-from minifc.calling.schema import find_error, read_schema
+from minifc.calling.schema import read_schema
+from minifc.calling.validation import find_error
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import TAGS
 from minifc.text.dialects.functiongemma import TOKENS
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.text.turns import parse_calls
 
-LETTERS = ["a", "b", "c", ".", "[ab]", "[^a]", "\\d", "1", "ab", "[a-c1]", "\\w", "\\W", "[\\db-]", "$", ""]
+LETTERS = [
+    "a",
+    "b",
+    "c",
+    ".",
+    "[ab]",
+    "[^a]",
+    "\\d",
+    "1",
+    "ab",
+    "[a-c1]",
+    "\\w",
+    "\\W",
+    "[\\db-]",
+    "$",
+    "",
+    "^",
+    "\\b",
+]
 
 
 def random_pattern(rng: random.Random, depth: int) -> str:
@@ -45,7 +64,7 @@ def random_pattern(rng: random.Random, depth: int) -> str:
 def test_random_patterns_are_found_where_python_finds_them() -> None:
     rng, found, refused = random.Random(1), [0, 0], 0
     for _ in range(1500):
-        pattern = rng.choice(["", "^"]) + random_pattern(rng, rng.randint(1, 4))
+        pattern = random_pattern(rng, rng.randint(1, 4))
         try:
             automaton = automaton_of(language_of(pattern))
         except SchemaError as error:
@@ -60,7 +79,7 @@ def test_random_patterns_are_found_where_python_finds_them() -> None:
             found[expected] += 1
         assert not automaton.accepting or automaton.matches(automaton.endings[0])
     assert min(found) > 2000
-    assert refused < 400
+    assert refused < 500
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,8 @@ def test_random_patterns_are_found_where_python_finds_them() -> None:
         (r"^(?=.*[0-9])(?=.*[a-z]).{4,}$", "abc1", "abcd"),
         (r"a|^b|c$", "xa", "xb"),
         (r"^$", "", "a"),
+        (r"\bcat\b", "a cat.", "concatenate"),
+        (r"\Bcat", "a bobcat", "a cat"),
         (r"\/\-\#", "/-#", "/-"),
     ],
 )
@@ -96,7 +117,6 @@ def test_what_a_pattern_means(pattern: str, right: str | None, wrong: str) -> No
         (r"(?<a>b)\k<a>", "a reference to a group"),
         (r"(?<=a)b", "looking behind"),
         (r"(?i)a", "looking behind and flags"),
-        (r"\bword\b", r"\\b is not followed"),
         (r"(^a)+", "inside of a repetition"),
         (r"(a", "a bracket is not closed"),
         (r"a)", "closed that was not opened"),

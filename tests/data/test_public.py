@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from minifc.calling.schema import find_error, read_schema
+from minifc.calling.schema import read_schema
+from minifc.calling.validation import find_error
 from minifc.data import read_conversation
 from minifc.data.public import asking, intents, joining, seal, sgd, values
 from minifc.data.public.catalogue import Entry, entries, read_catalogue
