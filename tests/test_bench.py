@@ -84,7 +84,10 @@ def test_every_engine_is_held_to_the_same_calls(make) -> None:
     tokenizer.add_tokens([tag for tag in TAGS if tag not in tokenizer.control])
     point = {"type": "object", "properties": {"x": {"type": "integer"}, "next": {"$ref": "#/$defs/point"}}}
     route = {"type": "object", "properties": {"start": {"$ref": "#/$defs/point"}}, "$defs": {"point": point}}
-    tools = [{"name": "draw", "parameters": route}, {"name": "stop", "parameters": {"type": "object"}}]  # any argument
+    tools = [
+        {"name": "draw", "parameters": route},
+        {"name": "stop", "parameters": {"type": "object", "additionalProperties": True}},
+    ]
     right = [Call("draw", {"start": {"x": 1, "next": {"x": 2}}}), Call("stop", {"now": True})]
     wrong = [Call("draw", {"start": {"x": 1, "next": {"y": 2}}}), Call("draw", {"x": 1})]
     pytest.importorskip(make.name)

@@ -245,7 +245,8 @@ def calls_schema(tools: Tools) -> dict[str, Any]:
     calls, arguments = [], {}
     for number, tool in enumerate(tools):
         place = f"#/$defs/{number}"
-        arguments[str(number)] = _closed(tool.get("parameters") or {"type": "object"}, place)
+        closed = _closed(tool.get("parameters") or {"type": "object"}, place)
+        arguments[str(number)] = {"additionalProperties": False} | closed  # what lists nothing takes nothing
         calls.append(
             {
                 "type": "object",

@@ -140,13 +140,6 @@ def test_gradients_of_a_whole_model_equal_a_plain_loss(
     assert all(near(ours[name], theirs[name], 2e-5) for name in ours)
 
 
-def test_a_stand_in_for_the_forward_pass_is_used(extended: Gemma, make_examples: Make) -> None:
-    (batch,) = pack(make_examples([9]), 1, 9)
-    states = torch.zeros(1, 9, 32)
-    loss = batch_loss(extended, batch, lambda ids, documents: states)
-    assert loss.item() == pytest.approx(8 * torch.tensor(99.0).log().item())
-
-
 def test_the_loss_of_a_bf16_model_is_fp32(model: Gemma, make_examples: Make, near: Near) -> None:
     extend(model, NEW, 0.3 * torch.randn(3, 32))
     model.to(torch.bfloat16)
