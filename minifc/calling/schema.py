@@ -443,7 +443,7 @@ def others_than(schema: Schema) -> Schema:
             simple = [value for value in (True, False, None) if not any(value is one for one in schema.values)]
             return AnyOf(
                 (
-                    string(0, None, (("not", without(either(*texts))),)) if texts else String(),
+                    string(0, None, (("form that not leaves", without(either(*texts))),)) if texts else String(),
                     Number(),
                     Constants(tuple(simple)) if simple else NEVER,
                     TYPES["array"],
@@ -451,7 +451,9 @@ def others_than(schema: Schema) -> Schema:
                 )
             )
         case String() if schema.form or not (schema.shortest or schema.longest is not None):
-            return _without_type(String, string(0, None, (("not", without(schema.form)),)) if schema.form else NEVER)
+            return _without_type(
+                String, string(0, None, (("form that not leaves", without(schema.form)),)) if schema.form else NEVER
+            )
         case Number() if not schema.integer and schema.within == Range():
             return _without_type(Number, NEVER)
         case Object() if not schema.required and not schema.properties and schema.groups == TYPES["object"].groups:  # type: ignore[union-attr]
