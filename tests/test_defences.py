@@ -47,7 +47,7 @@ TRIALS = [
     ("test_15", "data/learning.py", "if not found.tags[token]:", "if False:"),
     ("test_15", "data/learning.py", "in found.unknown.items():", "in ():"),
     ("test_15", "data/learning.py", "return named or list(found.tags)", "return named or ['<tool_response>']"),
-    ("test_16", "tuning/loop.py", "hidden) / supervised", "hidden) / batch.supervised / len(batches)"),
+    ("test_16", "tuning/loop.py", "self.device)) / supervised", "self.device)) / batch.supervised / len(batches)"),
     ("test_17", "data/examples.py", "if not any(piece.learned for piece in written):", "if False:"),
     ("test_18", "gemma/cache.py", "min(config.sliding_window,", "min(config.sliding_window - 1,"),
     ("test_19", "tuning/loop.py", 'torch.set_rng_state(tensors["rng.cpu"])', "pass"),
