@@ -251,12 +251,12 @@ def check_bench(rows: list[Any]) -> tuple[int, int]:
     return right, accepted
 
 
-@pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
-def test_public_schemas(shared: Path, step: int) -> None:
+def test_public_schemas(shared: Path) -> None:
+    """One of 40."""
     path = shared / "schemas" / "maskbench_open.jsonl.gz"
     if not path.is_file():
         pytest.skip("the schemas are not part of the repository")
-    rows = lines_of(path)[::step]
+    rows = lines_of(path)[::40]
     right, accepted = check_bench(rows)
     assert right > 0.97 * len(rows)
     assert accepted <= 0.002 * len(rows)
