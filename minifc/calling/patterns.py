@@ -12,7 +12,7 @@ looking ahead inside of a repetition.
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from minifc.calling.regular import (
@@ -50,12 +50,11 @@ _ENDING: dict[Before, Language] = {
 _WORD_FIRST = then(_WORD, ANYTHING)
 
 
-@dataclass(frozen=True)
 class _Rest:
     """All that follows a part, up to the end of the text. looks: whether it depends on what stands before it."""
 
-    read: Callable[[Before], Language]
-    looks: bool = True
+    def __init__(self, read: Callable[[Before], Language], looks: bool = True) -> None:
+        self.read, self.looks = cache(read), looks
 
 
 @dataclass(frozen=True)
@@ -313,9 +312,12 @@ def _in_turn(first: Part, second: Part) -> Part:
         return _Plain(then(first.language, second.language))
 
     looks = isinstance(second, _Looking)
-    return _Looking(
-        lambda rest, before: first.read(_Rest(lambda last: second.read(rest, last), looks or rest.looks), before)
-    )
+
+    @cache  # else a long pattern would be read anew for each way to reach each of its parts
+    def following(rest: _Rest) -> _Rest:
+        return _Rest(lambda last: second.read(rest, last), looks or rest.looks)
+
+    return _Looking(lambda rest, before: first.read(following(rest), before))
 
 
 _LONG_NAMES = {"Letter": "L", "Lowercase_Letter": "Ll", "Uppercase_Letter": "Lu", "Mark": "M", "Number": "N",
