@@ -57,6 +57,27 @@ def test_decoding_is_measured_beside_transformers(rows: str, capsys: pytest.Capt
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == list(decoding.ENGINES)
 
 
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["train", "--length", "1"], "every conversation is longer than 1 tokens"),
+        (["train", "--length", "4096"], "too little to measure; its rows must fill more than 2 batches"),
+        (["train", "--batches", "0"], "--batches 0: must be at least 1"),
+        (["decode", "--new", "1"], "--new 1: must be at least 2"),
+        (["decode", "--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_measured_is_said(
+    rows: str, argv: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what, *more = argv
+    assert run(bench.main, what, "--model", "weights/tiny", "--data", rows, *more) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert why in lines[0]
+
+
 def test_batches_are_padded_little() -> None:
     examples = [Example([1] * length, [True] * length) for length in (9, 2, 8, 3, 2, 30)]
     batches = training.padded_batches(examples, 18)

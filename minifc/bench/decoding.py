@@ -6,7 +6,6 @@ together. The speed is that of the new tokens alone: the time until the first on
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +13,20 @@ from typing import Any
 
 import torch
 
-from minifc.bench.processes import Measured, forget_peak, peak_bytes, quiet, require, summary, take_turns
+from minifc.bench.processes import (
+    Measured,
+    add_work_options,
+    forget_peak,
+    peak_bytes,
+    prepared,
+    quiet,
+    require,
+    summary,
+    take_turns,
+)
 from minifc.cli import Parser, require_option
-from minifc.data import make_examples, read_conversations
-from minifc.gemma.checkpoint import load_model, save_model
+from minifc.gemma.checkpoint import load_model
 from minifc.gemma.generate import generate
-from minifc.hub import find_data
-from minifc.loading import load_base, locate
-from minifc.packaged import GEMMA_270M
 from minifc.terminal import text_table
 
 LONGEST = 1024  # tokens of a prompt
@@ -30,25 +35,17 @@ Prompts = list[list[int]]
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("bench decode", __doc__ or "", "python -m minifc.bench decode --data rows.jsonl --together 16")
-    parser.add_argument("--model", default=GEMMA_270M, help="model folder, GGUF file or hub id (%(default)s)")
-    parser.add_argument("--data", required=True, help="file, folder or hub id of conversations: their prompts are read")
+    add_work_options(parser)
     parser.add_argument("--together", type=int, default=1, help="prompts in a batch (%(default)s)")
     parser.add_argument("--new", type=int, default=64, help="tokens to write for each (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="processes of each engine, taking turns (%(default)s)")
     args = parser.parse(argv)
-    for name in ("together", "new", "repeats"):
-        require_option(getattr(args, name) >= 1, name, getattr(args, name), "must be at least 1")
+    for name, least in {"together": 1, "new": 2, "repeats": 1}.items():
+        require_option(getattr(args, name) >= least, name, getattr(args, name), f"must be at least {least}")
     require("bench decode", "transformers")
-    model, tokenizer = load_base(locate(args.model), "bfloat16", "cpu")
-    weights = sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
-    examples = make_examples(read_conversations(find_data(args.data).files), tokenizer, "gemma", LONGEST).fitting
-    prompts = [one.ids[: one.mask.index(True)] for one in examples if True in one.mask][: args.together]
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(model, tokenizer, folder)
-        del model
-        found = take_turns(
-            __name__, list(ENGINES), {"folder": folder, "prompts": prompts, "new": args.new}, args.repeats
-        )
+    with prepared(args.model, args.data, LONGEST) as (folder, weights, examples):
+        prompts = [one.ids[: one.mask.index(True)] for one in examples if True in one.mask][: args.together]
+        work = {"folder": folder, "prompts": prompts, "new": args.new}
+        found = take_turns(__name__, list(ENGINES), work, args.repeats)
     print(text_table(summary(found, weights)))
 
 

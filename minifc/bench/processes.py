@@ -5,15 +5,22 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from minifc.errors import OptionError
+from minifc.cli import Parser
+from minifc.data import Example, make_examples, read_conversations
+from minifc.errors import DataError, OptionError
 from minifc.files import write_text
+from minifc.gemma.checkpoint import save_model
+from minifc.hub import find_data
+from minifc.loading import load_base, locate
+from minifc.packaged import GEMMA_270M
 from minifc.terminal import progress
 
 
@@ -28,6 +35,28 @@ class Measured:
     def write(self) -> None:
         """For the process that started this one."""
         print(json.dumps(asdict(self)))
+
+
+def add_work_options(parser: Parser) -> None:
+    """The options of every benchmark whose engines take turns."""
+    parser.add_argument("--model", default=GEMMA_270M, help="model folder, GGUF file or hub id (%(default)s)")
+    parser.add_argument("--data", required=True, help="file, folder or hub id of conversations")
+    parser.add_argument("--repeats", type=int, default=3, help="processes of each engine, taking turns (%(default)s)")
+
+
+@contextmanager
+def prepared(model: str, data: str, length: int) -> Iterator[tuple[str, int, list[Example]]]:
+    """A model in bfloat16 in a folder that every engine can load, the bytes of its weights, and the conversations of
+    at most `length` tokens. Raises DataError if there are none."""
+    loaded, tokenizer = load_base(locate(model), "bfloat16", "cpu")
+    weights = sum(parameter.numel() * parameter.itemsize for parameter in loaded.parameters())
+    examples = make_examples(read_conversations(find_data(data).files), tokenizer, "gemma", length).fitting
+    if not examples:
+        raise DataError(f"{data}: every conversation is longer than {length} tokens")
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(loaded, tokenizer, folder)
+        del loaded
+        yield folder, weights, examples
 
 
 def take_turns(module: str, engines: Sequence[str], work: Mapping[str, Any], repeats: int) -> dict[str, list[Measured]]:

@@ -8,24 +8,32 @@ whether all compute the same.
 
 import json
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from minifc.bench.processes import Measured, forget_peak, peak_bytes, quiet, require, summary, take_turns
+from minifc.bench.processes import (
+    Measured,
+    add_work_options,
+    forget_peak,
+    peak_bytes,
+    prepared,
+    quiet,
+    require,
+    summary,
+    take_turns,
+)
 from minifc.cli import Parser, require_option
-from minifc.data import IGNORED, Batch, Example, make_examples, pack, read_conversations
-from minifc.gemma.checkpoint import load_model, save_model
-from minifc.hub import find_data
-from minifc.loading import load_base, locate
-from minifc.packaged import GEMMA_270M
+from minifc.data import IGNORED, Batch, Example, pack
+from minifc.errors import DataError
+from minifc.gemma.checkpoint import load_model
 from minifc.terminal import text_table
 from minifc.tuning.loop import LoopConfig, adamw, compiled
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, add_lora
@@ -37,35 +45,23 @@ WARM_UP = 2  # batches before those that are measured
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("bench train", __doc__ or "", "python -m minifc.bench train --data rows.jsonl")
-    parser.add_argument("--model", default=GEMMA_270M, help="model folder, GGUF file or hub id (%(default)s)")
-    parser.add_argument("--data", required=True, help="file, folder or hub id of conversations")
+    add_work_options(parser)
     parser.add_argument("--rows", type=int, default=2, help="in a batch (%(default)s)")
     parser.add_argument("--length", type=int, default=1024, help="tokens in a row (%(default)s)")
     parser.add_argument("--batches", type=int, default=8, help="to measure, about, after two others (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="processes of each engine, taking turns (%(default)s)")
     args = parser.parse(argv)
     for name in ("rows", "length", "batches", "repeats"):
         require_option(getattr(args, name) >= 1, name, getattr(args, name), "must be at least 1")
     require("bench train", "transformers", "peft")
-    model, tokenizer = load_base(locate(args.model), "bfloat16", "cpu")
-    weights = sum(parameter.numel() * parameter.itemsize for parameter in model.parameters())
-    examples = make_examples(read_conversations(find_data(args.data).files), tokenizer, "gemma", args.length).fitting
-    room = (args.batches + WARM_UP) * args.rows * args.length
-    used = [example for example, end in zip(examples, _ends(examples), strict=True) if end <= room]
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(model, tokenizer, folder)
-        del model
+    with prepared(args.model, args.data, args.length) as (folder, weights, examples):
+        room = (args.batches + WARM_UP) * args.rows * args.length
+        ends = accumulate(len(example.ids) for example in examples)
+        used = [example for example, end in zip(examples, ends, strict=True) if end <= room]
+        if sum(len(one.ids) for one in used) <= WARM_UP * args.rows * args.length:
+            raise DataError(f"{args.data}: too little to measure; its rows must fill more than {WARM_UP} batches")
         work = {"folder": folder, "rows": args.rows, "length": args.length, "examples": [vars(one) for one in used]}
         found = take_turns(__name__, list(ENGINES), work, args.repeats)
     print(text_table(summary(found, weights, "loss")))
-
-
-def _ends(examples: Sequence[Example]) -> Iterator[int]:
-    """Where each example ends, if all lie end to end."""
-    end = 0
-    for example in examples:
-        end += len(example.ids)
-        yield end
 
 
 # --- in a process of its own -------------------------------------------------------------------------------------
