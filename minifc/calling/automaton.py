@@ -34,10 +34,9 @@ from minifc.calling.regular import (
     automaton_of,
     both,
     characters,
-    literal,
     other_characters,
     repeat,
-    without,
+    untaken,
 )
 from minifc.errors import SchemaError
 from minifc.text.calls import MAX_DEPTH, MAX_LENGTH
@@ -520,7 +519,8 @@ class Automaton:
         )
         if self.syntax.sorted_keys and room > 0:
             yield from self._other_members(item, others, rest)
-        possible = math.inf if others else sum(self.alive(schema, item.depth) for _, schema in left)
+        possible = sum(self.alive(schema, item.depth) for _, schema in left)
+        possible += sum(form.count(kind.fewest) for form, _ in others)
         for index, (name, schema) in enumerate(left, item.index):
             required = name in kind.required
             if self.alive(schema, item.depth):
@@ -544,7 +544,7 @@ class Automaton:
 @lru_cache(4096)
 def _untaken(names: Language, taken: frozenset[str], written: Characters) -> Dfa:
     """The names that are not taken and that can be written."""
-    return automaton_of(both(names, _writable(written), *(without(literal(name)) for name in sorted(taken))))
+    return automaton_of(both(_writable(written), untaken(names, taken)))
 
 
 @lru_cache

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, Stack, State, Value
-from minifc.calling.kinds import UNSTATED, AnyOf, Checked, Constants, Object, Reference, Schema, nesting
+from minifc.calling.kinds import UNSTATED, AnyOf, Constants, Object, Schema, bare, nesting
 from minifc.calling.schema import read_schema
 from minifc.calling.trie import Trie
 from minifc.errors import CallError, SchemaError, TokenizerError
@@ -303,25 +303,17 @@ def check_tools(tools: Sequence[Mapping[str, Any]], dialect: Dialect) -> dict[st
 def arguments_of(parameters: Any, where: str) -> Schema:
     """The arguments that a tool takes: an object. Without parameters there are none. Raises SchemaError."""
     schema = read_schema({"type": "object", "properties": {}} if parameters in (None, {}) else parameters, where)
-    kind = schema
-    while isinstance(kind, (Reference, Checked)):
-        kind = kind.target if isinstance(kind, Reference) else kind.schema
+    kind = bare(schema)
     if isinstance(kind, Object) and not kind.properties and all(one is UNSTATED for _, one in kind.groups):
         return Object({})
-    if not isinstance(kind, Object) and not (isinstance(kind, AnyOf) and all(map(_is_object, kind.options))):
+    if not _is_object(kind):
         raise SchemaError(f"{where}: its parameters are not of type object")
     return schema
 
 
 def _is_object(schema: Schema) -> bool:
-    match schema:
-        case Reference():
-            return _is_object(schema.target)
-        case Checked():
-            return _is_object(schema.schema)
-        case AnyOf():
-            return all(map(_is_object, schema.options))
-    return isinstance(schema, Object)
+    kind = bare(schema)
+    return all(map(_is_object, kind.options)) if isinstance(kind, AnyOf) else isinstance(kind, Object)
 
 
 def _check_spelling(schema: Schema, dialect: Dialect, where: str) -> None:

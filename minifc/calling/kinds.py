@@ -13,7 +13,7 @@ from typing import Any
 
 from minifc.calling.number import Range
 from minifc.calling.regular import ANYTHING as ANY_TEXT
-from minifc.calling.regular import Language
+from minifc.calling.regular import Language, automaton_of, untaken
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +171,13 @@ TYPES: dict[str, Schema] = {
 _anything["anything"] = AnyOf(tuple(kind for name, kind in TYPES.items() if name != "integer"))
 
 
+def bare(schema: Schema) -> Schema:
+    """The kind itself, behind references and checks."""
+    while isinstance(schema, (Reference, Checked)):
+        schema = schema.target if isinstance(schema, Reference) else schema.schema
+    return schema
+
+
 def parts(schema: Schema) -> list[Schema]:
     """A schema and all that it is made of, as far as values are; each part once."""
     found: dict[Schema, None] = {}
@@ -227,8 +234,7 @@ def _depth(part: Schema, depths: Mapping[Schema, float]) -> float:
                 needed.append(part.items if part.items is not None else NEVER)
             return 1 + max((depths.get(item, math.inf) for item in needed), default=0)
         case Object():
-            needed = [part.properties[name] for name in part.required]
-            return 1 + max((depths[kind] for kind in needed), default=0)
+            return 1 + _object_depth(part, depths)
         case AnyOf():
             return min((depths[option] for option in part.options), default=math.inf)
         case Reference():
@@ -236,6 +242,37 @@ def _depth(part: Schema, depths: Mapping[Schema, float]) -> float:
         case Checked():
             return depths[part.schema]
     return 0
+
+
+def _object_depth(part: Object, depths: Mapping[Schema, float]) -> float:
+    """The same of what an object cannot do without: the properties that it requires, and as many more as it needs."""
+    required = [depths[part.properties[name]] for name in part.required]
+    more = max(part.fewest - len(required), 0)
+    if part.most is not None and part.most < len(required) + more:
+        return math.inf
+    possible = [depths[kind] for name, kind in part.properties.items() if name not in part.required]
+    for names, kind in part.others if more else ():
+        possible += [depths[kind]] * automaton_of(untaken(names, part.properties)).count(more)
+    possible = sorted(depth for depth in possible if depth < math.inf)
+    return max([*required, *possible[:more]], default=0) if len(possible) >= more else math.inf
+
+
+def leads_to_itself(schema: Schema) -> bool:
+    """Whether a part leads back to itself by references and options alone, so that following it would not end."""
+    begun: set[Schema] = set()
+    ended: set[Schema] = set()
+
+    def returns(part: Schema) -> bool:
+        if part in ended or not isinstance(part, (AnyOf, Reference, Checked)):
+            return False
+        if part in begun:
+            return True
+        begun.add(part)
+        found = any(map(returns, _inner(part)))
+        ended.add(part)
+        return found
+
+    return any(map(returns, parts(schema)))
 
 
 def value_depth(value: Any) -> int:

@@ -6,7 +6,6 @@ to a new place, which holds what the two have in common and may lead back to its
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from math import lcm
 
 from minifc.calling.kinds import (
     ANYTHING,
@@ -137,7 +136,7 @@ class Meeting:
             case (String(), String()):
                 return _strings(one, other)
             case (Number(), Number()):
-                return number(one.integer or other.integer, _ranges(one.within, other.within))
+                return number(one.integer or other.integer, one.within.met(other.within))
             case (Array(), Array()):
                 return self._arrays(one, other)
             case (Object(), Object()):
@@ -227,15 +226,6 @@ def _strings(one: String, other: String) -> Schema:
 def number(integer: bool, within: Range) -> Schema:
     some = within.has_integer() or (not integer and within.has_double())
     return Number(integer, within) if some else NEVER
-
-
-def _ranges(one: Range, other: Range) -> Range:
-    lows = [(r.low, r.low_open) for r in (one, other) if r.low is not None]
-    highs = [(-r.high, r.high_open) for r in (one, other) if r.high is not None]
-    low, low_open = max(lows) if lows else (None, False)
-    high, high_open = max(highs) if highs else (None, False)
-    step = lcm(one.step, other.step) if one.step and other.step else one.step or other.step
-    return Range(low, None if high is None else -high, low_open, high_open, step)
 
 
 def array(items: Schema | None, fewest: int, most: int | None, first: tuple[Schema, ...] = ()) -> Schema:

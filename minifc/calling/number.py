@@ -42,6 +42,15 @@ class Range:
         below = self.high is None or value < self.high or (value == self.high and not self.high_open)
         return above and below and (self.step is None or value % self.step == 0)
 
+    def met(self, other: "Range") -> "Range":
+        """What belongs to both."""
+        lows = [(one.low, one.low_open) for one in (self, other) if one.low is not None]
+        highs = [(-one.high, one.high_open) for one in (self, other) if one.high is not None]
+        low, low_open = max(lows) if lows else (None, False)
+        high, high_open = max(highs) if highs else (None, False)
+        step = math.lcm(self.step, other.step) if self.step and other.step else self.step or other.step
+        return Range(low, None if high is None else -high, low_open, high_open, step)
+
     def within(self, low: Fraction, high: Fraction, low_open: bool) -> "Range":
         """What it has in common with [low, high), or (low, high)."""
         if self.low is not None and (self.low, self.low_open) > (low, low_open):

@@ -105,32 +105,27 @@ class _Repeat(Language):
 
 
 @dataclass(frozen=True, eq=False)
-class _Either(Language):
-    options: frozenset[Language]
-
-    @cached_property
-    def nullable(self) -> bool:
-        return any(option.nullable for option in self.options)
-
-    @cached_property
-    def edges(self) -> frozenset[int]:
-        return frozenset[int]().union(*(option.edges for option in self.options))
-
-    def after(self, character: int) -> Language:
-        return either(*(option.after(character) for option in self.options))
-
-
-@dataclass(frozen=True, eq=False)
-class _Both(Language):
+class _Several(Language):
     parts: frozenset[Language]
-
-    @cached_property
-    def nullable(self) -> bool:
-        return all(part.nullable for part in self.parts)
 
     @cached_property
     def edges(self) -> frozenset[int]:
         return frozenset[int]().union(*(part.edges for part in self.parts))
+
+
+class _Either(_Several):
+    @cached_property
+    def nullable(self) -> bool:
+        return any(part.nullable for part in self.parts)
+
+    def after(self, character: int) -> Language:
+        return either(*(part.after(character) for part in self.parts))
+
+
+class _Both(_Several):
+    @cached_property
+    def nullable(self) -> bool:
+        return all(part.nullable for part in self.parts)
 
     def after(self, character: int) -> Language:
         return both(*(part.after(character) for part in self.parts))
@@ -207,7 +202,7 @@ def repeat(part: Language, least: int = 0, most: int | None = None) -> Language:
 
 def either(*options: Language) -> Language:
     """The texts of any of these."""
-    found = set(_flat(options, _Either, "options")) - {NOTHING}
+    found = set(_flat(options, _Either)) - {NOTHING}
     if ANYTHING in found:
         return ANYTHING
     sets = [one for one in found if isinstance(one, _Characters)]
@@ -225,7 +220,7 @@ def _either(options: frozenset[Language]) -> Language:
 
 def both(*parts: Language) -> Language:
     """The texts that belong to all of these."""
-    found = set(_flat(parts, _Both, "parts")) - {ANYTHING}
+    found = set(_flat(parts, _Both)) - {ANYTHING}
     if EMPTY in found:
         return EMPTY if all(part.nullable for part in found) else NOTHING
     if NOTHING in found:
@@ -254,9 +249,9 @@ def without(excluded: Language) -> Language:
     return NOTHING if excluded is ANYTHING else ANYTHING if excluded is NOTHING else _Without(excluded)
 
 
-def _flat(languages: Iterable[Language], kind: type, name: str) -> Iterator[Language]:
+def _flat(languages: Iterable[Language], kind: type[_Several]) -> Iterator[Language]:
     for language in languages:
-        yield from getattr(language, name) if isinstance(language, kind) else (language,)
+        yield from language.parts if isinstance(language, kind) else (language,)
 
 
 def literal(text: str) -> Language:
@@ -265,6 +260,11 @@ def literal(text: str) -> Language:
     for character in reversed(text):
         language = then(characters([(ord(character), ord(character))]), language)
     return language
+
+
+def untaken(language: Language, taken: Iterable[str]) -> Language:
+    """The texts of a language but for these."""
+    return both(language, *(without(literal(text)) for text in sorted(taken)))
 
 
 EMPTY: Language = _Empty()
@@ -313,6 +313,20 @@ class Dfa:
         while targets[place] < 0:
             place += 1
         return max(low, starts[place])
+
+    def count(self, most: int) -> int:
+        """How many texts it has, counted up to `most`."""
+        found, ways = 0, {0: 1} if self.accepting else {}
+        while ways and found < most:
+            found += sum(number for state, number in ways.items() if self.accepting[state])
+            following: dict[int, int] = {}
+            for state, number in ways.items():
+                ends = [*self.starts[state][1:], LAST + 1]
+                for start, end, target in zip(self.starts[state], ends, self.targets[state], strict=True):
+                    if target >= 0:
+                        following[target] = min(following.get(target, 0) + number * (end - start), most)
+            ways = following
+        return min(found, most)
 
     def matches(self, text: str) -> bool:
         state = 0 if self.accepting else -1

@@ -40,6 +40,7 @@ from minifc.calling.kinds import (
     Schema,
     String,
     Unique,
+    leads_to_itself,
     nesting,
     value_depth,
 )
@@ -50,7 +51,7 @@ from minifc.calling.regular import ANY, Language, automaton_of, both, either, li
 from minifc.calling.regular import ANYTHING as ANY_TEXT
 from minifc.calling.validation import shown
 from minifc.errors import CallError, SchemaError
-from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, write_json
+from minifc.text.calls import MAX_DEPTH, MAX_LENGTH, PYTHON_TYPES, at_pointer, write_json
 
 _OF_TYPE = {
     "string": ("minLength", "maxLength", "pattern", "format"),
@@ -67,10 +68,9 @@ _OF_TYPE = {
 _OF_SEVERAL = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
 _NOT_FOLLOWED = ("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef")
 # What people call the types, in lower case.
-_NAMED = {name: name for name in TYPES} | {
-    "str": "string", "text": "string", "enum": "string", "int": "integer", "long": "integer", "float": "number",
-    "double": "number", "decimal": "number", "bool": "boolean", "none": "null", "list": "array", "tuple": "array",
-    "set": "array", "dict": "object", "map": "object", "any": "any",
+_NAMED = {name: name for name in TYPES} | PYTHON_TYPES | {
+    "text": "string", "enum": "string", "long": "integer", "double": "number", "decimal": "number", "map": "object",
+    "any": "any",
 }  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -80,6 +80,8 @@ def read_schema(schema: Any, where: str, open_objects: bool = False) -> Schema:
     try:
         found = Meeting().resolved(_Reader(schema, where, open_objects).read(schema, where))
         depths = nesting(found)
+        if depths[found] <= MAX_DEPTH and leads_to_itself(found):
+            raise SchemaError(f"{where}: a part of it is one of its own options, with nothing in between")
     except RecursionError:
         raise SchemaError(f"{where}: its schema is nested too deeply to be followed") from None
     except SchemaError as error:
@@ -176,18 +178,9 @@ class _Reader:
 
     def find(self, pointer: str) -> Any:
         """What stands at a place, or under a name that the schema gives it; None if nothing does."""
-        if pointer != "#" and not pointer.startswith("#/"):
-            return _anchored(self.root, pointer[1:])
-        place = self.root
-        for step in pointer.split("/")[1:]:
-            step = unquote(step).replace("~1", "/").replace("~0", "~")
-            if isinstance(place, list) and step.isdecimal() and int(step) < len(place):
-                place = place[int(step)]
-            elif isinstance(place, Mapping) and step in place:
-                place = place[step]
-            else:
-                return None
-        return place
+        if pointer == "#" or pointer.startswith("#/"):
+            return at_pointer(self.root, pointer)
+        return _anchored(self.root, pointer[1:])
 
     # --- types -----------------------------------------------------------------------------------------------------
 
@@ -278,15 +271,12 @@ class _Reader:
         for keyword in ("Minimum", "Maximum"):  # in draft 4, a switch beside the bound
             if schema.get(f"exclusive{keyword}") is True and keyword.lower() in bounds:
                 bounds[f"exclusive{keyword}"] = bounds.pop(keyword.lower())
-        lows = [(bounds[k], k != "minimum") for k in ("minimum", "exclusiveMinimum") if k in bounds]
-        highs = [(-bounds[k], k != "maximum") for k in ("maximum", "exclusiveMaximum") if k in bounds]
-        low, low_open = max(lows, default=(None, False))
-        high, high_open = max(highs, default=(None, False))
         step = bounds.get("multipleOf")
         if step is not None and step <= 0:
             raise SchemaError(f"{where}: multipleOf is {shown(schema['multipleOf'])}, and must be above 0")
         whole = int(step) if step is not None and step.denominator == 1 else None
-        return Range(low, None if high is None else -high, low_open, high_open, whole)
+        closed = Range(bounds.get("minimum"), bounds.get("maximum"), step=whole)
+        return closed.met(Range(bounds.get("exclusiveMinimum"), bounds.get("exclusiveMaximum"), True, True))
 
     def array(self, schema: Mapping[str, Any], where: str) -> Schema:
         fewest, most = self.sizes(schema, "minItems", "maxItems", where)
@@ -450,20 +440,21 @@ def others_than(schema: Schema) -> Schema:
                     TYPES["object"],
                 )
             )
-        case String() if schema.form or not (schema.shortest or schema.longest is not None):
-            return _without_type(
-                String, string(0, None, (("form that not leaves", without(schema.form)),)) if schema.form else NEVER
-            )
+        case String() if not schema.shortest and schema.longest is None:
+            left = string(0, None, (("form that not leaves", without(schema.form)),)) if schema.form else NEVER
+            return _without_type(String, left)
         case Number() if not schema.integer and schema.within == Range():
             return _without_type(Number, NEVER)
-        case Object() if not schema.required and not schema.properties and schema.groups == TYPES["object"].groups:  # type: ignore[union-attr]
-            return _without_type(Object, NEVER)
-        case Object() if len(schema.required) == 1 and all(
-            kind in (ANYTHING, UNSTATED) for kind in [*schema.properties.values(), *(one for _, one in schema.groups)]
-        ):
-            (name,) = schema.required
-            return _without_type(Object, Object({name: NEVER}, groups=((ANY_TEXT, ANYTHING),)))
+        case Object() if _only_requires(schema) and len(schema.required) < 2:
+            lacking = Object(dict.fromkeys(schema.required, NEVER), groups=((ANY_TEXT, ANYTHING),))
+            return _without_type(Object, lacking if schema.required else NEVER)
     return ANYTHING
+
+
+def _only_requires(schema: Object) -> bool:
+    """Whether an object may have any properties besides those that it requires, which may be anything."""
+    free = schema.groups == ((ANY_TEXT, ANYTHING),) and all(kind is ANYTHING for kind in schema.properties.values())
+    return free and not schema.fewest and schema.most is None
 
 
 def _without_type(kind: type, instead: Schema) -> Schema:

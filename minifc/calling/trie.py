@@ -9,7 +9,7 @@ characters are allowed together, and of the other tokens only the part after suc
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -231,13 +231,11 @@ class Trie:
         if (node, characters) not in self._texts:
             plain: list[tuple[str, int]] = []
             tails: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
-            for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
-                match = _plain(characters).match(key, node.depth)
-                assert match is not None
-                if match.end() == len(key):
-                    plain.append((match.group().decode(), id_))
+            for text, tail, id_ in self._split(node, characters):
+                if tail:
+                    tails[text].append((tail, id_))
                 else:
-                    tails[match.group().decode()].append((key[match.end() :], id_))
+                    plain.append((text, id_))
             plain.sort()
             heads = sorted(tails)
             self._texts[node, characters] = (
@@ -248,19 +246,22 @@ class Trie:
             )
         return self._texts[node, characters]
 
+    def _split(self, node: Node, characters: Characters) -> Iterator[tuple[str, bytes, int]]:
+        """The entries below a node: the plain characters that each begins with, what follows them, and its id."""
+        for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
+            match = _plain(characters).match(key, node.depth)
+            assert match is not None
+            yield match.group().decode(), key[match.end() :], id_
+
     def _table(self, node: Node, characters: Characters) -> _Inside:
         if (node, characters) not in self._tables:
-            plain_text = _plain(characters)
             plain: list[tuple[int, int]] = []
             tails: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
-            for key, id_ in zip(self.keys[node.low : node.high], self.ids[node.low : node.high], strict=True):
-                match = plain_text.match(key, node.depth)
-                assert match is not None
-                size = len(match.group().decode())
-                if match.end() == len(key):
-                    plain.append((size, id_))
+            for text, tail, id_ in self._split(node, characters):
+                if tail:
+                    tails[len(text)].append((tail, id_))
                 else:
-                    tails[size].append((key[match.end() :], id_))
+                    plain.append((len(text), id_))
             plain.sort()
             self._tables[node, characters] = _Inside(
                 torch.tensor([id_ for _, id_ in plain], dtype=torch.long),

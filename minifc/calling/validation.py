@@ -3,7 +3,6 @@
 from typing import Any
 
 from minifc.calling.kinds import (
-    AllOf,
     AnyOf,
     Array,
     Check,
@@ -39,8 +38,6 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
             found = find_error(value, schema.schema, where)
             missed = (_check_error(value, check, where, named) for check in schema.checks)
             return found or next((error for error in missed if error), None)
-        case AllOf():
-            return next((error for part in schema.parts if (error := find_error(value, part, where))), None)
         case AnyOf():
             return _option_error(value, schema.options, where, named)
         case Constants():
@@ -58,6 +55,7 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
             return _number_error(value, schema, named)
         case Array():
             return _array_error(value, schema, where, named)
+    assert isinstance(schema, Object)  # AllOf is only there while a schema is read
     return _object_error(value, schema, where, named)
 
 

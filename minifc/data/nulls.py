@@ -6,6 +6,8 @@ One rule for parquet and JSON Lines: a null that the tool's schema does not allo
 from collections.abc import Mapping
 from typing import Any
 
+from minifc.text.calls import at_pointer
+
 _DATA = ("enum", "const", "examples", "example")  # keywords whose values are data and not schemas
 
 
@@ -53,9 +55,8 @@ def _followed(schema: Any, root: Mapping[str, Any]) -> Any:
     for _ in range(10):
         if not isinstance(schema, Mapping) or not isinstance(pointer := schema.get("$ref"), str):
             return schema
-        schema = root
-        for step in pointer.split("/")[1:]:
-            schema = schema.get(step, {}) if isinstance(schema, Mapping) else {}
+        found = at_pointer(root, pointer)
+        schema = {} if found is None else found
     return {}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from minifc.data.nulls import tidy_schema
 from minifc.errors import DataError
-from minifc.text.calls import MAX_LENGTH, read_value, tool_schema
+from minifc.text.calls import MAX_LENGTH, PYTHON_TYPES, read_value, tool_schema
 
 # The names that data sets give the field with the tools. `functions` is OpenAI's older one.
 FIELDS = (
@@ -14,11 +14,6 @@ FIELDS = (
 )  # fmt: skip
 _PARAMETERS = ("parameters", "input_schema", "inputSchema", "args_schema")  # Anthropic's, MCP's
 _LONGEST = 100 * MAX_LENGTH  # characters of JSON inside a string
-# Python's names of types, as xLAM's tools have them -> JSON schema's.
-_TYPES = {
-    "str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array", "tuple": "array",
-    "set": "array", "dict": "object", "none": "null",
-}  # fmt: skip
 
 
 def unpacked(value: Any) -> Any:
@@ -84,7 +79,7 @@ def _is_parameter(value: Any) -> bool:
 def json_type(python: str) -> dict[str, Any]:
     """A Python type's name as a JSON schema; {}, which any value fits, for one that JSON does not have."""
     python = python.strip()
-    if python.lower() in (*_TYPES.values(), "any", ""):
+    if python.lower() in (*PYTHON_TYPES.values(), "any", ""):
         return {"type": python.lower()} if python and python.lower() != "any" else {}
     outer, _, inside = python.partition("[")
     outer, inside = outer.strip().lower(), inside.rsplit("]", 1)[0]
@@ -93,9 +88,9 @@ def json_type(python: str) -> dict[str, Any]:
     if outer == "union" or ("|" in python and not inside):
         names = inside.split(",") if inside else python.split("|")
         return {"anyOf": [json_type(name) for name in names]}
-    if outer not in _TYPES:
+    if outer not in PYTHON_TYPES:
         return {}
-    kind: dict[str, Any] = {"type": _TYPES[outer]}
+    kind: dict[str, Any] = {"type": PYTHON_TYPES[outer]}
     if outer in ("list", "set") and inside and (items := json_type(inside)):
         kind["items"] = items
     return kind

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from minifc.errors import CallError
 
@@ -29,6 +30,11 @@ _STRING_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*(?:"|\Z)|'(?:\\.|[^'\\])*(?:
 _TOOLS_BLOCK = re.compile(f"{TOOLS}(.*?){END_TOOLS}", re.DOTALL)
 # What is thought is passed over; a call may lack its end.
 _THOUGHT_OR_CALL = re.compile(rf"{THINK}.*?(?:{END_THINK}|\Z)|{TOOL_CALL}(.*?)({END_TOOL_CALL}|\Z)", re.DOTALL)
+# What Python calls JSON Schema's types: some describe tools with these names.
+PYTHON_TYPES = {
+    "str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array", "tuple": "array",
+    "set": "array", "dict": "object", "none": "null",
+}  # fmt: skip
 _CALL_FIELDS = {"name", "arguments", "id", "type"}
 
 
@@ -87,6 +93,20 @@ def _may_be(value: Any, option: Any) -> bool:
         return option.get("type") == "array"
     listed = option.get("properties")
     return isinstance(value, dict) and isinstance(listed, Mapping) and value.keys() <= listed.keys()
+
+
+def at_pointer(root: Any, pointer: str) -> Any:
+    """What stands at a JSON pointer (RFC 6901) such as #/$defs/x, the value of a `$ref`; None if nothing does."""
+    place = root
+    for step in pointer.split("/")[1:]:
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(place, list) and step.isdecimal() and int(step) < len(place):
+            place = place[int(step)]
+        elif isinstance(place, Mapping) and step in place:
+            place = place[step]
+        else:
+            return None
+    return place
 
 
 def _is_of_integers(schema: Mapping[str, Any]) -> bool:

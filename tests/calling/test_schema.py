@@ -13,6 +13,7 @@ from random_walks import takes, walk
 from minifc.calling.automaton import Automaton, Value
 from minifc.calling.grammar import Grammar
 from minifc.calling.kinds import ANYTHING, AnyOf, Array, Checked, Object, Reference, Schema, nesting
+from minifc.calling.patterns import language_of
 from minifc.calling.regular import automaton_of
 from minifc.calling.schema import read_schema
 from minifc.calling.validation import find_error
@@ -77,6 +78,11 @@ def written(value: Any, schema: Schema) -> bool:
         ({"not": {"type": "string"}}, [1, None, []], ["a"]),
         ({"type": "object", "properties": {"a": {}, "b": {}}, "not": {"required": ["a"]}}, [{"b": 1}], [{"a": 1}]),
         ({"type": "integer", "not": {"const": 3}}, [2], [3]),
+        ({"type": "object", "not": {"minProperties": 2}}, [{}, {"a": 1}], [{"a": 1, "b": 2}]),
+        ({"type": "object", "not": {"required": ["a"], "minProperties": 2}}, [{"a": 1}, {"b": 1}], [{"a": 1, "b": 2}]),
+        ({"type": "object", "not": {"properties": {"a": {}}, "required": ["a"], "additionalProperties": False}},
+         [{"a": 1, "b": 2}, {}], [{"a": 1}]),
+        ({"type": "string", "not": {"pattern": "^a", "maxLength": 2}}, ["abc", "b"], ["a", "ab"]),
         ({"type": "integer", "multipleOf": 7, "minimum": 10}, [14, 70], [7, 15]),
         ({"type": "number", "multipleOf": 0.25}, [0.5, 1], [0.3]),
         ({"type": "integer", "minimum": 3, "exclusiveMinimum": True}, [4], [3]),
@@ -124,6 +130,43 @@ def test_keywords(schema: Any, right: list[Any], wrong: list[Any]) -> None:
         assert find_error(value, found, "v") is not None, value
     checked = any(isinstance(part, Checked) for part in nesting(found))
     assert checked or not any(written(value, found) for value in wrong)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 2},
+        {"type": "object", "propertyNames": {"enum": ["a", "b"]}, "minProperties": 3},
+        {"type": "object", "required": ["a", "b"], "maxProperties": 1},
+        {"type": "object", "properties": {"a": False, "b": {}}, "additionalProperties": False, "minProperties": 2},
+    ],
+    ids=str,
+)
+def test_an_object_that_cannot_have_as_many_properties_as_it_needs_is_refused(schema: Any) -> None:
+    with pytest.raises(SchemaError, match="no value has this form"):
+        read_schema(schema, "v")
+    options = {"anyOf": [schema, {"type": "null"}]}
+    assert written(None, read_schema(options, "v"))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"$ref": "#"}, {"type": "integer"}]},
+        {"$ref": "#/$defs/a",
+         "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"oneOf": [{"$ref": "#/$defs/a"}, {}]}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_schema_that_is_its_own_option_is_refused(schema: Any) -> None:
+    """To follow it would not end."""
+    with pytest.raises(SchemaError, match=r"one of its own options|no value has this form"):
+        read_schema(schema, "v")
+
+
+def test_texts_are_counted_as_far_as_asked() -> None:
+    for pattern, count in (("^(a|b){2}$", 4), ("^$", 1), ("^a*$", 9), ("^[a-z]{3}$", 9), ("^(?!)$", 0)):
+        assert automaton_of(language_of(pattern)).count(9) == count
 
 
 def random_schema(rng: random.Random, depth: int) -> Any:
