@@ -85,7 +85,9 @@ def test_quantised_weights_become_what_the_processor_is_fast_at(
     assert minifc.load(tiny_quantised, device="cpu", dtype="float16").model.model.norm.weight.dtype == torch.float16
 
 
-def test_what_the_processor_is_fast_at_is_torch_s_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_processor_is_fast_at_is_torch_s_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     for avx512, amx, expected in [(False, False, False), (True, False, True), (False, True, True)]:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=avx512: answer)
@@ -93,6 +95,7 @@ def test_what_the_processor_is_fast_at_is_torch_s_answer(monkeypatch: pytest.Mon
         assert devices.computes_bfloat16(cpu) is expected
         assert devices.pick_dtype("auto", None, cpu) == (torch.bfloat16 if expected else torch.float32)
         assert devices.pick_dtype("auto", torch.bfloat16, cpu) == torch.bfloat16  # as stored
+        assert ("this processor has no bfloat16" in capsys.readouterr().err) is not expected
     for supported in (False, True):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, answer=supported: answer)
         assert devices.pick_dtype("auto", None, cuda) == (torch.bfloat16 if supported else torch.float32)

@@ -39,6 +39,7 @@ def small(few_steps: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch hides it while it compiles
 @pytest.mark.usefixtures("few_steps", "two_threads")
 def test_two_compiled_runs_make_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile lets threads add to the table's gradient in any order, unless it is told not to."""

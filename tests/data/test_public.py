@@ -426,6 +426,20 @@ def test_answers_say_what_the_service_returned(
     assert conversation.messages[1]["tool_calls"]
 
 
+def test_after_a_result_another_call_may_be_asked_for(tmp_path: Path, pool: Pool) -> None:
+    write_dialogue(tmp_path, [ASKED, ANSWER, *MORE])
+    exchanges = list(sgd.read_exchanges(tmp_path, ["train/dialogues_001.json"]))
+    made = [MAKERS["answered"](replace(pool, exchanges=exchanges), "sgd", random.Random(seed)) for seed in range(20)]
+    going_on = [row["messages"] for row in made if row and len(row["messages"]) > 6]
+    assert 5 <= len(going_on) <= 15
+    for messages in going_on:
+        assert [message["role"] for message in messages[-3:]] == ["assistant", "user", "assistant"]
+        (first,), later = messages[1]["tool_calls"], messages[-1]["tool_calls"]
+        assert first["function"]["arguments"] == {"city": "Rome", "time": "19:00"}
+        assert later
+        assert first["function"]["name"] not in {call["function"]["name"] for call in later}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -496,6 +510,8 @@ def test_rows_that_share_words_or_names_with_the_leaderboard_are_left_out(tmp_pa
     write(tmp_path / "BFCL_v9_simple_python.json", json.dumps(entry) + "\n")
     leaderboard = Leaderboard.read(tmp_path)
     assert leaderboard.shares(row)
+    said = {"role": "user", "content": row["messages"][0]["content"]}
+    assert leaderboard.shares({"tools": [], "messages": [{"role": "user", "content": "Hi."}, said]})
     assert leaderboard.shares(plain[0]) == "a function name of the leaderboard"
     kept, left_out = make_rows(pool, 200, SHARES, 3, leaderboard)
     assert left_out["a function name of the leaderboard"] >= 1

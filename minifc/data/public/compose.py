@@ -7,7 +7,8 @@ A row is of one of six categories, the first five of which are those of the Berk
     parallel             several calls of one function
     parallel_multiple    calls of several functions
     irrelevance          one to four functions of which none fits, or one that lacks an argument: an answer in words
-    answered             one call, its result, and an answer about it; questions about the result may follow
+    answered             one call, its result, and an answer about it; questions about the result may follow, or a request
+                         for another call
 
 Every answer in words instead of a call begins with the same word, so that calling or not is decided by one token.
 """
@@ -29,6 +30,7 @@ from minifc.data.public.tools import show
 
 Row = dict[str, Any]
 _NAMED = 0.02  # share of requests that name the function
+_GOES_ON = 0.5  # share of conversations with a result that end with a request for another call
 _LONG, _QUOTED = 40, 0.2  # words of a long request, and the share of such that stand in quotation marks
 # Words that say nothing about what a function is for.
 _COMMON = frozenset(
@@ -260,15 +262,29 @@ def irrelevance(pool: Pool, source: str, rng: random.Random) -> Row | None:
 def answered(pool: Pool, source: str, rng: random.Random) -> Row | None:
     exchange = rng.choice(pool.exchanges)
     function = exchange.ask.function
-    others = pool.others([function], rng.choice((0, 0, 1, 2)), rng, near=0.6)
-    made = row(_request(exchange.ask), [function, *others], "answered", "", rng)
-    name = made["messages"][1]["tool_calls"][0]["function"]["name"]
+    # What is asked for afterwards, so that a result before does not mean an answer in words.
+    asks = [pool.ask(rng.choice([*pool.entries, *pool.asks]), rng)] if rng.random() < _GOES_ON else []
+    if any(not apart(ask.function, function) for ask in asks):
+        return None
+    functions = [function, *(ask.function for ask in asks)]
+    others = pool.others(functions, rng.choice((0, 0, 1, 2)), rng, near=0.6)
+    requests = [_request(exchange.ask), *map(_request, asks)]
+    both = replace(requests[0], calls=[call for request in requests for call in request.calls])
+    made = row(both, [*functions, *others], "answered", "", rng)
+    call, *later = made["messages"][1]["tool_calls"]
+    made["messages"][1]["tool_calls"] = [call]
+    result = json.dumps(exchange.result, ensure_ascii=False)
     made["messages"] += [
-        {"role": "tool", "name": name, "content": json.dumps(exchange.result, ensure_ascii=False)},
+        {"role": "tool", "name": call["function"]["name"], "content": result},
         {"role": "assistant", "content": exchange.answer},
     ]
     for question, answer in exchange.more:
         made["messages"] += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    for request in requests[1:]:
+        made["messages"] += [
+            {"role": "user", "content": request.text},
+            {"role": "assistant", "content": None, "tool_calls": later},
+        ]
     return made
 
 

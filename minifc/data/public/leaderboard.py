@@ -37,7 +37,8 @@ class Leaderboard:
         """What a row has in common with it, or None."""
         if any(tool["function"]["name"] in self.names for tool in row["tools"]):
             return "a function name of the leaderboard"
-        if not self.runs.isdisjoint(_runs(row["messages"][0]["content"])):
+        said = (message["content"] for message in row["messages"] if message["role"] == "user")
+        if any(not self.runs.isdisjoint(_runs(text)) for text in said):
             return f"{OVERLAP} words of a question of the leaderboard"
         return None
 
