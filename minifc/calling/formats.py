@@ -1,8 +1,8 @@
 """The formats of JSON Schema that a grammar holds to, as patterns of whole texts.
 
 Sources: RFC 3339 (dates, times, durations), RFC 5321 (mail), RFC 1123 (host names), RFC 2673 and 4291 (addresses),
-RFC 4122 (UUID), RFC 3986 and 3987 (URI, IRI), RFC 6901 (JSON pointers). Not held to is how long a host name is in all,
-and that a leap second was one.
+RFC 4122 (UUID), RFC 3986 and 3987 (URI, IRI), RFC 6570 (URI templates), RFC 6901 (JSON pointers). Not held to is how
+long a host name is in all, and that a leap second was one.
 """
 
 from functools import lru_cache
@@ -56,6 +56,8 @@ def _uri(more: str) -> tuple[str, str]:
 
 _URI, _URI_REFERENCE = _uri("")
 _IRI, _IRI_REFERENCE = _uri("\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\uffef\U00010000-\U000efffd")
+_VARIABLE = r"(?:\w|%[0-9A-Fa-f]{2})(?:\.?(?:\w|%[0-9A-Fa-f]{2}))*(?::[1-9][0-9]{0,3}|\*)?"
+_TEMPLATE = rf"""(?:[^\x00-\x20"'%<>\\^`{{|}}]|%[0-9A-Fa-f]{{2}}|\{{[+#./;?&=,!@|]?{_VARIABLE}(?:,{_VARIABLE})*\}})*"""
 _POINTER = "(?:/(?:[^~/]|~[01])*)*"
 
 _PATTERNS = {
@@ -71,6 +73,7 @@ _PATTERNS = {
     "uuid": "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}",
     "uri": _URI,
     "uri-reference": _URI_REFERENCE,
+    "uri-template": _TEMPLATE,
     "iri": _IRI,
     "iri-reference": _IRI_REFERENCE,
     "json-pointer": _POINTER,

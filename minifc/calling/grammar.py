@@ -54,9 +54,18 @@ _vocabularies: "WeakKeyDictionary[Tokenizer, dict[str | None, _Vocabulary]]" = W
 class Grammar:
     """The grammar of one model turn. It is made from the tools once; `fresh()` returns it for another turn."""
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format = "gemma") -> None:
-        """Raises SchemaError for a tool that cannot be registered, TokenizerError without the tokens of calls."""
-        self._calls = _Calls(tools, tokenizer, format)
+    def __init__(
+        self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format = "gemma", strict: bool = True
+    ) -> None:
+        """strict: whether all that the tools' schemas say must be followed. If not, what cannot be is left out: single
+        keywords, so that arguments are allowed that they forbid, or a whole tool, which then cannot be called. `notes`
+        says which.
+
+        Raises SchemaError for a tool that cannot be registered, or if none is left; TokenizerError without the tokens
+        of calls.
+        """
+        self.notes: list[str] = []
+        self._calls = _Calls(tools, tokenizer, format, None if strict else self.notes)
         self._begin()
 
     def _begin(self) -> None:
@@ -67,7 +76,7 @@ class Grammar:
     def fresh(self) -> "Grammar":
         """The same grammar at the beginning of another turn; masks and states are shared."""
         other = object.__new__(Grammar)
-        other._calls = self._calls
+        other.notes, other._calls = self.notes, self._calls
         other._begin()
         return other
 
@@ -114,7 +123,9 @@ class Grammar:
 class _Calls:
     """What is computed for a set of tools: once, or when it is first needed."""
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format) -> None:
+    def __init__(
+        self, tools: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, format: Format, notes: list[str] | None
+    ) -> None:
         self.dialect = dialect = dialect_of(format, tokenizer)
         for token in dialect.call_tokens:
             if token not in tokenizer.control:
@@ -131,7 +142,7 @@ class _Calls:
             self.after_call[[self.begin, *stop_ids(tokenizer, format)]] = True
         self.vocabulary = _vocabulary(tokenizer, self.delimiter, dialect)
         self.written = self.vocabulary.written
-        schemas = check_tools(tools, dialect)
+        schemas = check_tools(tools, dialect, notes)
         syntax = dialect.syntax
         depths: dict[Schema, float] = {}
         stacks: list[Stack] = []
@@ -279,30 +290,50 @@ def _unknown(state: State) -> float:
     return math.inf
 
 
-def check_tools(tools: Sequence[Mapping[str, Any]], dialect: Dialect) -> dict[str, Schema]:
+def check_tools(
+    tools: Sequence[Mapping[str, Any]], dialect: Dialect, notes: list[str] | None = None
+) -> dict[str, Schema]:
     """The arguments that each tool takes, by its name. Raises SchemaError for a tool that cannot be registered, or
-    could not be called in a dialect."""
+    could not be called in a dialect.
+
+    notes: where keywords that cannot be followed are noted, and tools that are left out, instead of an error.
+    """
     schemas: dict[str, Schema] = {}
     for tool in tools:
         try:
-            described = tool_schema(tool)
-            name = described["name"]
-            dialect.syntax.opening(name).encode()
-        except (CallError, UnicodeEncodeError) as error:
-            raise SchemaError(str(error)) from None
-        if name in schemas:
-            raise SchemaError(f"there are two tools called {name}")
-        schema = arguments_of(described.get("parameters"), f"tool {name}")
-        _check_spelling(schema, dialect, f"tool {name}")
+            name, schema = _check_tool(tool, dialect, notes)
+            if name in schemas:
+                raise SchemaError(f"there are two tools called {name}")
+        except SchemaError as error:
+            if notes is None:
+                raise
+            notes.append(f"{error}; the tool is left out")
+            continue
         schemas[name] = schema
     if not schemas:
-        raise SchemaError("a grammar needs at least one tool")
+        raise SchemaError(f"a grammar needs at least one tool{'; ' * bool(notes)}{'; '.join(notes or ())}")
     return schemas
 
 
-def arguments_of(parameters: Any, where: str) -> Schema:
-    """The arguments that a tool takes: an object. Without parameters there are none. Raises SchemaError."""
-    schema = read_schema({"type": "object", "properties": {}} if parameters in (None, {}) else parameters, where)
+def _check_tool(tool: Mapping[str, Any], dialect: Dialect, notes: list[str] | None) -> tuple[str, Schema]:
+    try:
+        described = tool_schema(tool)
+        name = described["name"]
+        dialect.syntax.opening(name).encode()
+    except (CallError, UnicodeEncodeError) as error:
+        raise SchemaError(str(error)) from None
+    schema = arguments_of(described.get("parameters"), f"tool {name}", notes)
+    _check_spelling(schema, dialect, f"tool {name}")
+    return name, schema
+
+
+def arguments_of(parameters: Any, where: str, notes: list[str] | None = None) -> Schema:
+    """The arguments that a tool takes: an object. Without parameters there are none. Raises SchemaError.
+
+    notes: as for `read_schema`.
+    """
+    stated = {"type": "object", "properties": {}} if parameters in (None, {}) else parameters
+    schema = read_schema(stated, where, notes=notes)
     kind = bare(schema)
     if isinstance(kind, Object) and not kind.properties and all(one is UNSTATED for _, one in kind.groups):
         return Object({})

@@ -21,7 +21,7 @@ class String:
     shortest: int = 0  # in characters
     longest: int | None = None
     patterns: tuple[tuple[str, Language], ...] = ()  # by what the schema calls them: pattern ^a, format date
-    form: Language | None = None  # all of that together, if there is a pattern
+    form: Language | None = None  # all of that together, or more strings than that, if there is a pattern
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ to a new place, which holds what the two have in common and may lead back to its
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from minifc.calling.kinds import (
@@ -30,7 +31,7 @@ from minifc.calling.kinds import (
     String,
 )
 from minifc.calling.number import Range
-from minifc.calling.regular import ANY, Language, automaton_of, both, repeat
+from minifc.calling.regular import ANY, NOTHING, Language, automaton_of, both, compiled, relaxed, repeat
 from minifc.calling.validation import find_error
 from minifc.errors import SchemaError
 
@@ -203,19 +204,20 @@ def _constants(constants: Constants, schema: Schema) -> Schema:
 
 
 def string(shortest: int, longest: int | None, patterns: tuple[tuple[str, Language], ...]) -> Schema:
-    """Strings of these lengths and patterns. Raises SchemaError if their automaton is too large."""
+    """Strings of these lengths and patterns. Where their automaton is too large, their grammar is that of more strings,
+    and the complete one is checked. Raises SchemaError if even that is too large."""
     if longest is not None and shortest > longest:
         return NEVER
     if not patterns:
         return String(shortest, longest)
-    languages = [language for _, language in patterns]
+    lengths = repeat(ANY, shortest, longest)
     try:
-        form = both(*languages, repeat(ANY, shortest, longest))
-        automaton_of(form)
-    except SchemaError:  # then the lengths are only checked
-        form = both(*languages)
-        automaton_of(form)
-    return String(shortest, longest, patterns, form) if _has_text(form) else NEVER
+        form = compiled(both(*(compiled(language) for _, language in patterns)))
+    except SchemaError:
+        form = compiled(both(*(compiled(relaxed(language)) for _, language in patterns)))
+    with suppress(SchemaError):
+        form = compiled(both(form, lengths))
+    return String(shortest, longest, patterns, form) if form is not NOTHING else NEVER
 
 
 def _strings(one: String, other: String) -> Schema:

@@ -20,6 +20,8 @@ from minifc.errors import SchemaError
 LAST = 0x10FFFF  # the last character
 SURROGATES = (0xD800, 0xDFFF)  # halves of characters, which are in no text
 MOST_STATES = 2000
+OFTEN = 16  # repetitions that `relaxed` does not count
+MOST_PARTS = 400_000  # of all states, each of which may be a union of hundreds: a second or two
 KEPT = 2**16  # trees; of a tree that is forgotten there may be a second one, which costs states and nothing else
 Ranges = tuple[tuple[int, int], ...]  # of characters: first and last
 
@@ -81,8 +83,8 @@ class _Then(Language):
         return self.first.edges | self.second.edges if self.first.nullable else self.first.edges
 
     def after(self, character: int) -> Language:
-        within = then(self.first.after(character), self.second)
-        return either(within, self.second.after(character)) if self.first.nullable else within
+        within = then(derivative(self.first, character), self.second)
+        return either(within, derivative(self.second, character)) if self.first.nullable else within
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class _Repeat(Language):
 
     def after(self, character: int) -> Language:
         most = None if self.most is None else self.most - 1
-        return then(self.part.after(character), repeat(self.part, max(self.least - 1, 0), most))
+        return then(derivative(self.part, character), repeat(self.part, max(self.least - 1, 0), most))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ class _Either(_Several):
         return any(part.nullable for part in self.parts)
 
     def after(self, character: int) -> Language:
-        return either(*(part.after(character) for part in self.parts))
+        return either(*(derivative(part, character) for part in self.parts))
 
 
 class _Both(_Several):
@@ -128,7 +130,7 @@ class _Both(_Several):
         return all(part.nullable for part in self.parts)
 
     def after(self, character: int) -> Language:
-        return both(*(part.after(character) for part in self.parts))
+        return both(*(derivative(part, character) for part in self.parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,13 @@ class _Without(Language):
         return self.excluded.edges
 
     def after(self, character: int) -> Language:
-        return without(self.excluded.after(character))
+        return without(derivative(self.excluded, character))
+
+
+@lru_cache(KEPT)
+def derivative(language: Language, character: int) -> Language:
+    """What may follow this character: found once for a part that many languages share."""
+    return language.after(character)
 
 
 # --- how languages are made ----------------------------------------------------------------------------------------
@@ -328,6 +336,16 @@ class Dfa:
             ways = following
         return min(found, most)
 
+    @cached_property
+    def languages(self) -> list[Language]:
+        """Of each state: the texts that lead from it to an accepting one."""
+        languages: list[Language] = []
+        for state, row in enumerate(self.targets):
+            # Text holds no surrogates, so a state that all other characters lead back to takes any text.
+            everything = self.accepting[state] and self.starts[state] == [0, SURROGATES[0], SURROGATES[1] + 1]
+            languages.append(ANYTHING if everything and {*row} == {state, -1} else _State(self, state))
+        return languages
+
     def matches(self, text: str) -> bool:
         state = 0 if self.accepting else -1
         for character in text:
@@ -337,15 +355,73 @@ class Dfa:
         return state >= 0 and self.accepting[state]
 
 
+class _State(Language):
+    """What leads from a state of an automaton to an accepting one. The derivatives are states, which are at hand."""
+
+    def __init__(self, automaton: Dfa, state: int) -> None:
+        self.automaton, self.state = automaton, state
+        self.starts = frozenset(automaton.starts[state])
+
+    @property
+    def nullable(self) -> bool:
+        return self.automaton.accepting[self.state]
+
+    @property
+    def edges(self) -> frozenset[int]:
+        return self.starts
+
+    def after(self, character: int) -> Language:
+        following = self.automaton.step(self.state, character)
+        return NOTHING if following < 0 else self.automaton.languages[following]
+
+
+def matches(language: Language, text: str) -> bool:
+    """Whether a text belongs to a language, which may be one whose automaton would be too large."""
+    for character in text:
+        language = derivative(language, ord(character))
+    return language.nullable
+
+
+def relaxed(language: Language) -> Language:
+    """A language with all texts of this one and with fewer states: what is repeated often may be repeated at will."""
+    match language:
+        case _Then():
+            return then(relaxed(language.first), relaxed(language.second))
+        case _Repeat() if max(language.least, language.most or 0) > OFTEN:
+            return repeat(relaxed(language.part), min(language.least, 1))
+        case _Repeat():
+            return repeat(relaxed(language.part), language.least, language.most)
+        case _Either():
+            return either(*map(relaxed, language.parts))
+        case _Both():
+            return both(*map(relaxed, language.parts))
+        case _Without():  # what leaves out more would be less
+            return ANYTHING if relaxed(language.excluded) is not language.excluded else language
+    return language
+
+
+def compiled(language: Language) -> Language:
+    """The same language, ready for intersections: as the first state of its automaton instead of as a tree, whose
+    derivatives may be large. Raises SchemaError if it has too many states."""
+    automaton = automaton_of(language)
+    return automaton.languages[0] if automaton.accepting else NOTHING
+
+
 @lru_cache(1024)
 def automaton_of(language: Language) -> Dfa:
     """The automaton of a language. Raises SchemaError if it has too many states."""
+    if isinstance(language, _State) and language.state == 0:
+        return language.automaton
     numbers = {language: 0}
     waiting = deque([language])
     starts: list[list[int]] = []
     targets: list[list[int]] = []
+    parts = 0
     while waiting:
         state = waiting.popleft()
+        parts += len(state.parts) if isinstance(state, _Several) else 1
+        if parts > MOST_PARTS:
+            raise SchemaError("its automaton is too much work")
         starts.append([])
         targets.append([])
         for character in sorted({0, SURROGATES[0], SURROGATES[1] + 1, *state.edges} - {LAST + 1}):

@@ -47,7 +47,18 @@ from minifc.calling.kinds import (
 from minifc.calling.meeting import Meeting, array, number, string
 from minifc.calling.number import LARGEST, Range, as_written
 from minifc.calling.patterns import language_of
-from minifc.calling.regular import ANY, Language, automaton_of, both, either, literal, repeat, without
+from minifc.calling.regular import (
+    ANY,
+    NOTHING,
+    Language,
+    automaton_of,
+    both,
+    compiled,
+    either,
+    literal,
+    repeat,
+    without,
+)
 from minifc.calling.regular import ANYTHING as ANY_TEXT
 from minifc.calling.validation import shown
 from minifc.errors import CallError, SchemaError
@@ -75,10 +86,13 @@ _NAMED = {name: name for name in TYPES} | PYTHON_TYPES | {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_schema(schema: Any, where: str, open_objects: bool = False) -> Schema:
-    """The schema as kinds of value. Raises SchemaError that begins with `where` and names the place in it."""
+def read_schema(schema: Any, where: str, open_objects: bool = False, notes: list[str] | None = None) -> Schema:
+    """The schema as kinds of value. Raises SchemaError that begins with `where` and names the place in it.
+
+    notes: where keywords that cannot be followed are noted, which then hold no value back; without it they are errors.
+    """
     try:
-        found = Meeting().resolved(_Reader(schema, where, open_objects).read(schema, where))
+        found = Meeting().resolved(_Reader(schema, where, open_objects, notes).read(schema, where))
         depths = nesting(found)
         if depths[found] <= MAX_DEPTH and leads_to_itself(found):
             raise SchemaError(f"{where}: a part of it is one of its own options, with nothing in between")
@@ -114,9 +128,14 @@ def _contradiction(schema: Schema, depths: Mapping[Schema, float], where: str) -
     return where
 
 
+class _NotRegular(SchemaError):
+    """Names of properties that no automaton tells apart."""
+
+
 class _Reader:
-    def __init__(self, root: Any, name: str, open_objects: bool) -> None:
-        self.root, self.name = root, name
+    def __init__(self, root: Any, name: str, open_objects: bool, notes: list[str] | None) -> None:
+        self.root, self.name, self.notes = root, name, notes
+        self.left_out = False  # whether something could not be followed: then what it excludes is not known either
         self.unstated = ANYTHING if open_objects else UNSTATED
         self.places: dict[str, Schema] = {}
         self.being_read: set[str] = set()
@@ -128,8 +147,9 @@ class _Reader:
             return NEVER
         if not isinstance(schema, Mapping):
             raise SchemaError(f"{where}: {str(schema)[:40]} is not a schema")
-        if unknown := [keyword for keyword in _NOT_FOLLOWED if keyword in schema]:
-            raise SchemaError(f"{where}: {unknown[0]} is not followed")
+        for keyword in _NOT_FOLLOWED:
+            if keyword in schema:
+                self.not_followed(f"{where}: {keyword} is not followed")
         parts = [self.by_type(schema, where)]
         checks: list[Check] = list(self.checks(schema, where))
         if "enum" in schema or "const" in schema:
@@ -139,22 +159,31 @@ class _Reader:
         for keyword in ("allOf", "anyOf", "oneOf"):
             if keyword in schema:
                 options = self.several(schema[keyword], f"{where}.{keyword}")
-                if keyword == "oneOf" and len(options) > 1:
+                if keyword == "oneOf" and len(options) > 1 and not self.left_out:
                     checks.append(ExactlyOne(tuple(AllOf((*parts, option)) for option in options)))
                 parts += options if keyword == "allOf" else [AnyOf(options)]
         if "not" in schema:
             excluded = self.opened(schema["not"], f"{where}.not")
-            parts.append(others_than(excluded))
-            checks.append(Not(excluded))
+            if not self.left_out:
+                parts.append(others_than(excluded))
+                checks.append(Not(excluded))
         if "if" in schema and ("then" in schema or "else" in schema):
             condition = self.opened(schema["if"], f"{where}.if")
             ways = [(schema.get(keyword, True), f"{where}.{keyword}") for keyword in ("then", "else")]
             then, otherwise = (self.read(*way) for way in ways)
-            parts.append(AnyOf((AllOf((condition, then)), AllOf((others_than(condition), otherwise)))))
-            checks.append(If(condition, *(self.opened(*way) for way in ways)))
+            if not self.left_out:
+                parts.append(AnyOf((AllOf((condition, then)), AllOf((others_than(condition), otherwise)))))
+                checks.append(If(condition, *(self.opened(*way) for way in ways)))
         said = [part for part in parts if part is not ANYTHING]
         found = said[0] if len(said) == 1 else AllOf(tuple(said)) if said else ANYTHING
         return Checked(found, tuple(checks)) if checks else found
+
+    def not_followed(self, what: str) -> None:
+        if self.notes is None:
+            raise SchemaError(what)
+        self.left_out = True
+        if what not in self.notes:
+            self.notes.append(what)
 
     def several(self, schemas: Any, where: str) -> tuple[Schema, ...]:
         if not isinstance(schemas, list) or not schemas:
@@ -165,14 +194,16 @@ class _Reader:
 
     def reference(self, pointer: Any, where: str) -> Schema:
         if not isinstance(pointer, str) or not pointer.startswith("#"):
-            raise SchemaError(
+            self.not_followed(
                 f"{where}: $ref {pointer!r} is not followed; it can name a place in the same schema: #/$defs/x"
             )
+            return ANYTHING
         if pointer not in self.being_read:
-            self.being_read.add(pointer)
             place = self.find(pointer)
             if place is None:
-                raise SchemaError(f"{where}: $ref {pointer!r} names nothing in this schema")
+                self.not_followed(f"{where}: $ref {pointer!r} names nothing in this schema")
+                return ANYTHING
+            self.being_read.add(pointer)
             self.places[pointer] = self.read(place, f"{self.name}{unquote(pointer[1:]).replace('/', '.')}")
         return Reference(pointer, self.places)
 
@@ -241,13 +272,17 @@ class _Reader:
             try:
                 language = read(schema[keyword])
             except SchemaError as error:
-                raise SchemaError(f"{where}: {error}") from None
+                self.not_followed(f"{where}: {error}")
+                continue
             if language is not None:
                 patterns.append((f"{keyword} {schema[keyword]}", language))
+            elif self.notes is not None:
+                self.not_followed(f"{where}: {keyword} {schema[keyword]} is not known")
         try:
             found = string(*sizes, tuple(patterns))
         except SchemaError as error:
-            raise SchemaError(f"{where}: {' and '.join(name for name, _ in patterns)}: {error}") from None
+            self.not_followed(f"{where}: {' and '.join(name for name, _ in patterns)}: {error}")
+            return string(*sizes, ())
         if found is NEVER:
             raise SchemaError(f"{where}: no text has its form, {' and '.join(name for name, _ in patterns)}")
         return found
@@ -299,9 +334,13 @@ class _Reader:
             raise SchemaError(f"{where}: required is not a list of names")
         if bad := [name for name in [*listed, *required] if _SURROGATE.search(name)]:
             raise SchemaError(f"{where}: the name {bad[0]!r} holds half a surrogate pair, which is no text")
-        patterns = self.name_patterns(schema, where)
         others = schema.get("additionalProperties")
         rest = self.unstated if others is None else self.read(others, f"{where}.additionalProperties")
+        try:
+            patterns = self.name_patterns(schema, where)
+        except _NotRegular as error:
+            self.not_followed(str(error))
+            patterns, rest = [], ANYTHING  # any other name may be one of those
         properties: dict[str, Schema] = {}
         for name in dict.fromkeys([*listed, *required]):
             matching = [kind for names, kind in patterns if automaton_of(names).matches(name)]
@@ -322,10 +361,9 @@ class _Reader:
         found = []
         for pattern, kind in said.items():
             try:
-                names = language_of(pattern)
-                automaton_of(names)
+                names = compiled(language_of(pattern))
             except SchemaError as error:
-                raise SchemaError(f"{where}: patternProperties: {error}") from None
+                raise _NotRegular(f"{where}: patternProperties: {error}") from None
             found.append((names, self.read(kind, f"{where}.{pattern}")))
         return found
 
@@ -399,9 +437,9 @@ def groups_of(patterns: list[tuple[Language, Schema]], rest: Schema) -> tuple[tu
     """Names by which of the patterns they have: a name of several is what all of these say."""
     groups: list[tuple[Language, tuple[Schema, ...]]] = [(ANY_TEXT, ())]
     for names, kind in patterns:
-        split = [(both(known, names), (*kinds, kind)) for known, kinds in groups]
-        split += [(both(known, without(names)), kinds) for known, kinds in groups]
-        groups = [(known, kinds) for known, kinds in split if automaton_of(known).accepting]
+        split = [(compiled(both(known, names)), (*kinds, kind)) for known, kinds in groups]
+        split += [(compiled(both(known, without(names))), kinds) for known, kinds in groups]
+        groups = [(known, kinds) for known, kinds in split if known is not NOTHING]
     found = [(names, kinds[0] if len(kinds) == 1 else AllOf(kinds) if kinds else rest) for names, kinds in groups]
     return tuple((names, kind) for names, kind in found if kind is not NEVER)
 
@@ -441,7 +479,8 @@ def others_than(schema: Schema) -> Schema:
                 )
             )
         case String() if not schema.shortest and schema.longest is None:
-            left = string(0, None, (("form that not leaves", without(schema.form)),)) if schema.form else NEVER
+            said = both(*(language for _, language in schema.patterns))
+            left = string(0, None, (("form that not leaves", without(said)),)) if schema.patterns else NEVER
             return _without_type(String, left)
         case Number() if not schema.integer and schema.within == Range():
             return _without_type(Number, NEVER)

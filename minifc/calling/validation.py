@@ -23,7 +23,7 @@ from minifc.calling.kinds import (
     Unique,
 )
 from minifc.calling.number import LARGEST, as_written
-from minifc.calling.regular import automaton_of
+from minifc.calling.regular import automaton_of, matches
 from minifc.errors import CallError
 from minifc.text.calls import write_json
 
@@ -48,7 +48,7 @@ def find_error(value: Any, schema: Schema, where: str = "") -> str | None:
             if not isinstance(value, str):
                 return f"{named}{shown(value)} is not a string"
             for name, language in schema.patterns:
-                if not automaton_of(language).matches(value):
+                if not matches(language, value):
                     return f"{named}{shown(value)} does not have the {name}"
             return _size_error(len(value), schema.shortest, schema.longest, "characters", named)
         case Number():

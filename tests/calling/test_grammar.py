@@ -470,6 +470,24 @@ def test_a_tool_that_cannot_be_registered_is_refused(tiny_tokenizer: Tokenizer, 
         Grammar(tools, tiny_tokenizer)
 
 
+def test_a_bad_tool_leaves_the_others_to_be_called(tiny_tokenizer: Tokenizer) -> None:
+    bad = {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string", "minLength": -1}}}}
+    half = {
+        "name": "g",
+        "parameters": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=a)b"}}},
+    }
+    grammar = Grammar([bad, ADD, ADD, half], tiny_tokenizer, strict=False)
+    assert [note.split(":")[0] for note in grammar.notes] == ["tool f.a", "there are two tools called add; the tool is "
+        "left out", "tool g.a"]  # fmt: skip
+    assert grammar.fresh().notes == grammar.notes
+    assert accepts(grammar, tiny_tokenizer, write("add", {"x": 1, "y": 2}))
+    assert accepts(grammar, tiny_tokenizer, write("g", {"a": "c"}))
+    assert not accepts(grammar, tiny_tokenizer, write("f", {}))
+    assert Grammar([ADD], tiny_tokenizer).notes == []
+    with pytest.raises(SchemaError, match=r"at least one tool; tool f\.a: minLength is -1, .*; the tool is left out"):
+        Grammar([bad], tiny_tokenizer, strict=False)
+
+
 @pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}, {"properties": {}}, {"type": "OBJECT", "x": 1}])
 def test_without_parameters_there_are_no_arguments(tiny_tokenizer: Tokenizer, parameters: Any) -> None:
     grammar = Grammar([{"name": "f"} | ({} if parameters is None else {"parameters": parameters})], tiny_tokenizer)

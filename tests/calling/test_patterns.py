@@ -172,6 +172,7 @@ FORMATS = {
     ),
     "uri-reference": ("/abc abc #frag //foo.bar/ a/b:c ?q", "\\\\WIN #frag\\ment 1:a"),
     "iri": ("http://ƒøø.ßår/ http://a", "ƒøø http://a\ue000b"),
+    "uri-template": ("http://a.org/{b}{?c,d*}{&e:20} {+x.y} %20 é", "{ } {} {a:0} a%2 {a,} <a> {-a}"),
     "json-pointer": ("/a/b~0c~1d / /a//b", "a /a~ /~2"),
     "relative-json-pointer": ("1 0/a 0#", "/a 01 -1 1a"),
 }  # fmt: skip

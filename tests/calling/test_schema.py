@@ -133,6 +133,42 @@ def test_keywords(schema: Any, right: list[Any], wrong: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keywords", "noted"),
+    [
+        ({"unevaluatedProperties": False}, "tool f.v: unevaluatedProperties is not followed"),
+        ({"$ref": "https://example.org/a.json"}, "tool f.v: $ref 'https://example.org/a.json' is not followed; it can"),
+        ({"$ref": "#/$defs/nothing"}, "tool f.v: $ref '#/$defs/nothing' names nothing in this schema"),
+        (
+            {"type": "string", "pattern": r"(a)\1"},
+            "tool f.v: pattern '(a)\\\\1': a reference to a group is not regular",
+        ),
+        (
+            {"type": "string", "pattern": "a.{12}$"},
+            "tool f.v: pattern a.{12}$: its automaton has more than 2,000 states",
+        ),
+        ({"type": "string", "pattern": "x", "format": "(?<=a)"}, "tool f.v: format (?<=a) is not known"),
+        ({"patternProperties": {r"(a)\1": {}}, "additionalProperties": False}, "tool f.v: patternProperties: pattern"),
+        ({"not": {"$ref": "#/x"}}, "tool f.v.not: $ref '#/x' names"),
+        ({"if": {"$ref": "#/x"}, "then": {"type": "string"}}, "tool f.v.if: $ref '#/x' names"),
+        ({"oneOf": [{"$ref": "#/x"}, {"type": "object"}]}, "tool f.v.oneOf[0]: $ref '#/x' names"),
+    ],
+)
+def test_what_cannot_be_followed_is_left_out_and_noted(keywords: dict[str, Any], noted: str) -> None:
+    parameters = {"type": "object", "properties": {"v": keywords}, "required": ["v"]}
+    notes: list[str] = []
+    found = read_schema(parameters, "tool f", notes=notes)
+    assert notes[0].startswith(noted)
+    assert len(notes) == len(set(notes))
+    value = "x" if keywords.get("type") == "string" else {"aa": 1}
+    assert find_error({"v": value}, found) is None
+    assert written({"v": value}, found)
+    if "format" not in keywords:  # an unknown one is an annotation
+        with pytest.raises(SchemaError) as caught:
+            read_schema(parameters, "tool f")
+        assert str(caught.value) == notes[0]
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 2},
@@ -162,6 +198,29 @@ def test_a_schema_that_is_its_own_option_is_refused(schema: Any) -> None:
     """To follow it would not end."""
     with pytest.raises(SchemaError, match=r"one of its own options|no value has this form"):
         read_schema(schema, "v")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "right", "wrong"),
+    [
+        ("^(.?a){900}b$", "a" * 900 + "b", "a" * 899 + "b"),
+        (r"^https?:\/\/(www\.)?[-a-z0-9@:%._\+~#=]{1,256}\.[a-z0-9()]{1,6}\b([-a-z0-9()@:%_\+.~#?&//=]*)$",
+         "http://www.example.org/a?b", f"http://{257 * 'a'}.org/"),
+        (r"^(?!.{300})((.{1,63}\.){1,127}[a-z]+)$", "a.example.org", f"a.{'b' * 300}"),
+    ],
+)  # fmt: skip
+def test_what_repeats_too_often_for_an_automaton_is_checked_afterwards(pattern: str, right: str, wrong: str) -> None:
+    found = read_schema({"type": "string", "pattern": pattern}, "s")
+    with pytest.raises(SchemaError, match="its automaton"):
+        automaton_of(language_of(pattern))
+    assert written(right, found)
+    assert written(wrong, found)
+    assert find_error(right, found) is None
+    assert "does not have the pattern" in str(find_error(wrong, found))
+    others = read_schema({"type": "string", "not": {"type": "string", "pattern": pattern}}, "s")
+    assert written(wrong, others)
+    assert find_error(wrong, others) is None
+    assert find_error(right, others) is not None
 
 
 def test_texts_are_counted_as_far_as_asked() -> None:

@@ -7,8 +7,8 @@ A row is of one of six categories, the first five of which are those of the Berk
     parallel             several calls of one function
     parallel_multiple    calls of several functions
     irrelevance          one to four functions of which none fits, or one that lacks an argument: an answer in words
-    answered             one call, its result, and an answer about it; questions about the result may follow, or a request
-                         for another call
+    answered             one call, its result, and an answer about it; questions about the result may follow, or a
+                         request for another call
 
 Every answer in words instead of a call begins with the same word, so that calling or not is decided by one token.
 """
