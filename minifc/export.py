@@ -41,6 +41,9 @@ from minifc.tuning.adapter import CONFIG, RECORD, WEIGHTS, adapter_file, load_ad
 from minifc.tuning.lora import fold_lora, plain_vocabulary
 from minifc.tuning.vocab import fold_vocabulary
 
+# The chat template with `{% generation %}` around what the model writes: transformers and TRL learn from that alone.
+TRAINING_TEMPLATE = "training_chat_template.jinja"
+
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser("export", __doc__ or "", "python -m minifc.export runs/NAME --to my-model")
@@ -161,6 +164,7 @@ def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format
     settings["chat_template"] = exported_template(format, tokenizer)
     settings["response_template"] = dialect.response_template
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / TRAINING_TEMPLATE).write_text(exported_template(format, tokenizer, training=True), encoding="utf-8")
     if dialect.shown:
         show_tokens(folder, dialect.shown)
     (folder / RECORD).write_text(json.dumps({"format": format}, indent=2) + "\n", encoding="utf-8")
@@ -204,7 +208,8 @@ def model_card(name: str, base: Source, dialect: Dialect) -> str:
 
 The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
 `{dialect.begin}`, {dialect.example}, `{dialect.end}`. The template refuses content that
-spells a control token.
+spells a control token. `{TRAINING_TEMPLATE}` is the same with marks around what the model
+writes, for TRL's `chat_template_path` and `assistant_only_loss`.
 
 Licence: {terms.get(licence, f"{licence}, that of the base model")}.
 """

@@ -123,6 +123,8 @@ def test_transformers_takes_a_turn_apart(exported: Path, tiny: Path, tmp_path: P
         merge(model)
         export.write_model(model, tokenizer, to, format)
     assert locate(to).format == format
+    assert "endgeneration" in (to / export.TRAINING_TEMPLATE).read_text(encoding="utf-8")
+    assert "endgeneration" not in (to / "tokenizer_config.json").read_text(encoding="utf-8")
     ours, theirs = minifc.load_tokenizer(to), AutoTokenizer.from_pretrained(to)
     calls = [{"name": "f", "arguments": {"a": "x, {y", "n": [1, {"k": True}]}}, {"name": "g", "arguments": {}}]
     messages = [
@@ -274,7 +276,11 @@ def assert_exported(base: Path, run_folder: Path, to: Path, format: str, within:
     rendered = minifc.render(MESSAGES, tokenizer, [TOOL], format)
     assert {tokenizer.control[tag] for tag in TAGS} <= set(rendered.ids)
     theirs = AutoTokenizer.from_pretrained(to)
-    given = theirs.apply_chat_template(MESSAGES, tools=[TOOL], return_dict=True, return_assistant_tokens_mask=True)
+    assert theirs.apply_chat_template(MESSAGES, tools=[TOOL], return_dict=True)["input_ids"] == rendered.ids
+    training = (to / export.TRAINING_TEMPLATE).read_text(encoding="utf-8")
+    given = theirs.apply_chat_template(
+        MESSAGES, tools=[TOOL], chat_template=training, return_dict=True, return_assistant_tokens_mask=True
+    )
     assert given["input_ids"] == rendered.ids
     assert [bool(mask) for mask in given["assistant_masks"]] == rendered.mask
     ids = torch.tensor([rendered.ids])

@@ -37,7 +37,7 @@ def with_template(tokenizer: Tokenizer, folder: Path, format: Any) -> Any:
     tokenizer.save(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["chat_template"] = exported_template(format, tokenizer)
+    config["chat_template"] = exported_template(format, tokenizer, training=True)
     path.write_text(json.dumps(config), encoding="utf-8")
     return AutoTokenizer.from_pretrained(folder)
 

@@ -1,8 +1,8 @@
 """The formats of turns, and the dialects in which they write calls.
 
 gemma: the instruct model's own turns. course: the notebook's. functiongemma: google/functiongemma-270m-it's. own: the
-chat template that came with the model. A format's chat template is a Jinja file: minifc runs it, and export writes it
-as it stands.
+chat template that came with the model. A format's chat template is a Jinja file: minifc runs it, and export writes it,
+with and without its marks around what the model writes.
 """
 
 import json
@@ -26,6 +26,7 @@ from minifc.text.tokenizer import Tokenizer
 
 FORMATS = ("gemma", "course", "functiongemma", "own")
 _INCLUDE = re.compile(r"^ *\{%- include '(\w+\.jinja)' %\}\n", re.M)
+_GENERATION = re.compile(r"{%- (end)?generation %}")
 _NO_TOKENS = "{%- set control_tokens = [] %}"
 
 
@@ -64,9 +65,13 @@ def _own_template(found: Any) -> str:
     return found
 
 
-def exported_template(format: str, tokenizer: Tokenizer) -> str:
-    """The template for other programs, where a spelled control token would be a real one: content may have none."""
+def exported_template(format: str, tokenizer: Tokenizer, training: bool = False) -> str:
+    """The template for other programs, where a spelled control token would be a real one: content may have none.
+
+    training: with transformers' `{% generation %}` around what the model writes, which few other engines know.
+    """
     written = dialect_of(format, tokenizer).tokens
     names: Iterable[str] = (name for name in (*written, *tokenizer.control) if not name.startswith("<unused"))
     tokens = json.dumps([*dict.fromkeys(names), "<unused"], ensure_ascii=False)
-    return chat_template(format, tokenizer).replace(_NO_TOKENS, f"{{%- set control_tokens = {tokens} %}}", 1)
+    source = chat_template(format, tokenizer).replace(_NO_TOKENS, f"{{%- set control_tokens = {tokens} %}}", 1)
+    return source if training or format == "own" else _GENERATION.sub("", source)
