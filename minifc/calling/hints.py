@@ -99,7 +99,7 @@ def from_json(value: Any, hint: Any, where: str) -> Any:
     if origin is Decimal:
         return Decimal(str(value))
     if _is_fixed(origin, inner):
-        return tuple(_checked(value[n], part, f"{where}[{n}]") for n, part in enumerate(inner))
+        return tuple(from_json(value[n], part, f"{where}[{n}]") for n, part in enumerate(inner))
     if origin in _ARRAYS:
         return _ARRAYS[origin]([from_json(item, (*inner, Any)[0], f"{where}[{n}]") for n, item in enumerate(value)])
     if origin in _OBJECTS and inner:
@@ -147,11 +147,10 @@ def _schema(hint: Any, where: str, inside: tuple[Any, ...]) -> dict[str, Any]:
     if origin in _UNIONS:
         return {"anyOf": [part(option) for option in inner]}
     if _is_fixed(origin, inner):
-        kinds: list[dict[str, Any]] = []
-        for kind in map(part, inner):
-            kinds += [kind] if kind not in kinds else []
-        items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-        return {"type": "array", "items": items, "minItems": len(inner), "maxItems": len(inner)}
+        kinds = [part(kind) for kind in inner]
+        alike = all(kind == kinds[0] for kind in kinds)
+        items = {"items": kinds[0]} if alike else {"prefixItems": kinds, "items": False}
+        return {"type": "array"} | items | {"minItems": len(inner), "maxItems": len(inner)}
     if origin in _ARRAYS:
         return {"type": "array"} | ({"items": part(inner[0])} if inner else {})
     if origin in _OBJECTS and not inner:
@@ -231,13 +230,6 @@ def _first_fitting(value: Any, options: tuple[Any, ...], where: str) -> Any:
             except CallError as error:
                 errors.append(error)
     raise errors[0]
-
-
-def _checked(value: Any, hint: Any, where: str) -> Any:
-    """`from_json` for a value that has not been checked yet."""
-    if found := _schema_error(value, hint, where):
-        raise CallError(found)
-    return from_json(value, hint, where)
 
 
 def _schema_error(value: Any, hint: Any, where: str) -> str | None:

@@ -92,7 +92,7 @@ UserId = NewType("UserId", int)
 STRING, INTEGER, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 DAY = {"type": "string", "description": "a date, as 2026-01-31"}
 HOUR = {"type": "string", "description": "a date and time, as 2026-01-31T18:30:00"}
-ROW = {"type": "array", "minItems": 2, "maxItems": 2}
+ROW = {"type": "array", "items": False, "minItems": 2, "maxItems": 2}
 date, time, datetime_ = datetime.date, datetime.time, datetime.datetime
 
 
@@ -119,7 +119,7 @@ date, time, datetime_ = datetime.date, datetime.time, datetime.datetime
         (date | datetime_, {"anyOf": [DAY, HOUR]}, "2026-01-31T18:30:00", datetime_(2026, 1, 31, 18, 30)),
         (
             tuple[int, date] | tuple[date, int],
-            {"anyOf": [ROW | {"items": {"anyOf": [INTEGER, DAY]}}, ROW | {"items": {"anyOf": [DAY, INTEGER]}}]},
+            {"anyOf": [ROW | {"prefixItems": [INTEGER, DAY]}, ROW | {"prefixItems": [DAY, INTEGER]}]},
             ["2026-01-31", 1],
             (date(2026, 1, 31), 1),
         ),
@@ -134,7 +134,7 @@ date, time, datetime_ = datetime.date, datetime.time, datetime.datetime
         ),
         (
             tuple[str, Unit, str],
-            {"type": "array", "items": {"anyOf": [STRING, {"enum": ["C", "K"]}]}, "minItems": 3, "maxItems": 3},
+            ROW | {"prefixItems": [STRING, {"enum": ["C", "K"]}, STRING], "minItems": 3, "maxItems": 3},
             ["a", "K", "b"],
             ("a", Unit.KELVIN, "b"),
         ),
@@ -256,7 +256,6 @@ def test_a_dataclass_is_made_with_what_is_in_it() -> None:
         (date, "soon", 'x: "soon" is not a date, as 2026-01-31'),
         (list[time], ["18:30", "noon"], 'x[1]: "noon" is not a time'),
         (dict[str, uuid.UUID], {"a": "b"}, 'x.a: "b" is not a UUID'),
-        (tuple[int, str], ["a", 1], 'x[0]: "a" is not an integer'),
         (tuple[int, date], [1, "soon"], 'x[1]: "soon" is not a date'),
         (date | None, "soon", 'x: "soon" is not a date'),
         (int | date | None, "soon", 'x: "soon" is not a date'),

@@ -75,7 +75,7 @@ def with_minijinja(source: str, cases: list[Case]) -> list[str]:
 
 
 def with_javascript(source: str, cases: list[Case]) -> list[str]:
-    """The engine of transformers.js and of LM Studio. NODE_PATH says where npm has put it."""
+    """The engine of transformers.js and of node-llama-cpp. NODE_PATH says where npm has put it."""
     if (
         not shutil.which("node")
         or subprocess.run(["node", "-e", "require('@huggingface/jinja')"], capture_output=True).returncode

@@ -10,9 +10,11 @@ from measured import measured
 from torch import nn
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
+from minifc import export
 from minifc.data import IGNORED, Example
 from minifc.gemma.model import Gemma
-from minifc.text.tokenizer import Tokenizer
+from minifc.text.template import render
+from minifc.text.tokenizer import Tokenizer, load_tokenizer
 from minifc.tuning.loop import LoopConfig, _steps, train
 from minifc.tuning.lora import ATTENTION, FEED_FORWARD, add_lora
 
@@ -118,3 +120,82 @@ def test_trl_refuses_lora_on_the_head(
     rows = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}] * 80
     with pytest.raises(Exception, match="adapter to `lm_head` is not supported"):
         trainer(build(vocab_size=tokenizer.size), rows, target_modules=[*SEVEN, "embed_tokens", "lm_head"]).train()
+
+
+# --- an exported model ---------------------------------------------------------------------------------------------
+
+ASKED = {"role": "user", "content": "Find a song."}
+CALLED = [
+    ASKED,
+    {"role": "assistant", "content": "", "tool_calls": [
+        {"type": "function", "function": {"name": "find_song", "arguments": {"title": "Blue"}}}
+    ]},
+    {"role": "tool", "name": "find_song", "content": '{"number": 3}'},
+    {"role": "assistant", "content": "It is song 3."},
+]  # fmt: skip
+PLAIN = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
+
+
+def find_song(title: str) -> str:
+    """Finds a song.
+
+    Args:
+        title: its title
+    """
+    return title
+
+
+@pytest.fixture
+def exported(tiny: Path, caller: Path, tmp_path: Path) -> Path:
+    export.main([str(caller), "--to", str(tmp_path / "exported"), "--dtype", "float32", "--model", str(tiny)])
+    return tmp_path / "exported"
+
+
+def test_trl_goes_on_with_an_exported_model(exported: Path, tmp_path: Path) -> None:
+    """With the template for training it learns from the tokens that minifc learns from."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    schema = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]}
+    tools = [{"type": "function", "function": {"name": "find_song", "description": "Finds.", "parameters": schema}}]
+    training = SFTConfig(
+        str(tmp_path / "trl"),
+        max_steps=1,
+        chat_template_path=str(exported / export.TRAINING_TEMPLATE),
+        assistant_only_loss=True,
+        gradient_checkpointing=False,
+        **PLAIN,
+    )
+    rows = Dataset.from_list([{"messages": CALLED, "tools": tools}] * 8)
+    trainer = SFTTrainer(model=str(exported), args=training, train_dataset=rows)
+    rendered = render(CALLED, load_tokenizer(exported), tools, "gemma")
+    labels = [id_ if learned else IGNORED for id_, learned in zip(rendered.ids, rendered.mask, strict=True)]
+    assert trainer.train_dataset[0]["input_ids"] == rendered.ids
+    assert trainer.train_dataset[0]["labels"] == labels
+    assert trainer.train().training_loss > 0
+
+
+def test_trls_grpo_takes_an_exported_model(exported: Path, tmp_path: Path) -> None:
+    """Tools, template and response_template: what the model writes comes to the reward as a message."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    seen: list[Any] = []
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        seen.extend(completions)
+        return [float(number) for number in range(len(completions))]
+
+    training = GRPOConfig(
+        str(tmp_path / "trl"),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=40,
+        gradient_checkpointing=False,
+        **PLAIN,
+    )
+    rows = Dataset.from_list([{"prompt": [ASKED]}] * 4)
+    trainer = GRPOTrainer(str(exported), reward, training, train_dataset=rows, tools=[find_song])
+    trainer.train()
+    assert [message["role"] for (message, *_) in seen] == ["assistant", "assistant"]
