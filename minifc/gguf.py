@@ -17,6 +17,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -213,20 +214,32 @@ def read_gguf(path: str | Path) -> Gguf:
     """
     path = Path(path)
     try:
+        state = path.stat()
+    except OSError:
+        raise CheckpointError(f"{path}: no such file") from None
+    metadata, tensors = _described(path, state.st_mtime_ns, state.st_size)
+    return Gguf(path, _mapped(path), metadata, tensors)  # mapped anew: what changes one's numbers changes no other's
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
         with path.open("rb") as file:
             # A private mapping: torch wants memory that it could write to, and the file stays as it is.
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # a folder; an empty file
         raise CheckpointError(f"{path}: cannot be read ({error}); {_WHOLE}") from None
-    reader = _Reader(path, data)
+
+
+@lru_cache(1)
+def _described(path: Path, changed: int, size: int) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
+    """Metadata and tensors of a file, kept for the last one: a load asks for them five times, and a fifth of a second
+    goes into reading 262,144 pieces. changed, size: the file's own, so that another one in its place is read anew."""
+    reader = _Reader(path, _mapped(path))
     tensor_count, entry_count = _header(reader)
     metadata = _metadata(reader, entry_count)
     if (parts := metadata.get("split.count", 1)) not in (0, 1):
         raise CheckpointError(f"{path}: one of {parts} parts of a model; join them by llama-gguf-split --merge")
-    tensors = _infos(reader, tensor_count, _alignment(path, metadata))
-    return Gguf(path, data, metadata, tensors)
+    return metadata, _infos(reader, tensor_count, _alignment(path, metadata))
 
 
 class _Reader:
