@@ -2,7 +2,8 @@
 
 Counts rows, tokens and what of them is learned from, names the longest conversation, tags that are
 no tokens, and tokens that never occur, and lists the rows that cannot be read. Calls are held to the schemas of
-their tools. What is doubtful is told once, with its count and its first row. `--row` shows one
+their tools. What is doubtful is told once, with its count and its first row: rows that say nearly the same, and with
+`--leaderboard` those that a test of functions would know. `--row` shows one
 conversation as the model will see it, with the tokens it learns from between marks. `--format`, `--calls`
 and `--learn` are those of `minifc.train`: with `--format course --calls verbatim --learn all`, its `--recipe course`.
 """
@@ -12,14 +13,16 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from minifc.cli import Parser, add_data_options, run_command
 from minifc.data import Audit, Conversation, Draft, audit, draft, read_conversation, read_rows, with_canonical_calls
 from minifc.data.conversations import what_was_left
+from minifc.data.public.leaderboard import Leaderboard
 from minifc.errors import CallError, DataError, MinifcError, OptionError
 from minifc.evaluation.survey import Survey, survey
 from minifc.hub import TINY, find_data, find_model
-from minifc.terminal import colourful, note, printable, text_table
+from minifc.terminal import colourful, note, printable, text_histogram, text_table
 from minifc.text.dialects import FORMATS, Dialect, dialect_of
 from minifc.text.template import Format, Rendered, encode
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -55,11 +58,16 @@ def main(argv: Sequence[str]) -> None:
         help="what is learned from: the model's turns, or every token (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--length", type=int, default=2048, help="tokens in a row of training (%(default)s)")
+    parser.add_argument(
+        "--leaderboard", type=Path, metavar="FOLDER",
+        help="data folder of bfcl-eval: count rows that share a function's name or 8 words with its questions",
+    )  # fmt: skip
     parser.add_argument("--row", type=int, help="show this conversation, counting from 1")
     args = parser.parse(argv)
     if args.length < 1:
         raise OptionError(f"--length {args.length}: must be at least 1")
 
+    leaderboard = Leaderboard.read(args.leaderboard) if args.leaderboard else None
     tokenizer = load_tokenizer(find_model(args.model).path)
     rows = read_rows(find_data(args.data, args.configuration, args.split).files)
     if args.row is not None:
@@ -76,9 +84,15 @@ def main(argv: Sequence[str]) -> None:
         print(marked(rendered, tokenizer, colourful(sys.stdout)))
     else:
         dialect = dialect_of(args.format, tokenizer)
-        surveyed = survey(findings.conversations)
+        surveyed = survey(findings.conversations, leaderboard)
         table = summary(findings, surveyed, len(rows), args.length, args.learn == "all", dialect)
         print(text_table([["data", args.data], *table]))
+        if findings.rendered:
+            print("\ntokens in a conversation, and how many conversations have as many")
+            print(
+                text_histogram([len(rendered.ids) for rendered in findings.rendered.values()], args.length), end="\n\n"
+            )
+        print(end="\n" if findings.refused else "")
         for why in refusals(findings.refused):
             print(f"cannot be learned from: {printable(why)}")
         remarks = [f"note: {said}" for said in what_was_left(findings.conversations)]

@@ -1,5 +1,6 @@
 """What people see in a terminal or a pipe: safe text, colour where it is wanted, tables, wrapped text, progress."""
 
+import math
 import os
 import shutil
 import sys
@@ -99,6 +100,30 @@ def _narrowed(widths: list[int], room: int) -> list[int]:
     while sum(widths) > room and max(widths) > 8:
         widths[widths.index(max(widths))] -= 1
     return widths
+
+
+def text_histogram(values: Sequence[int], mark: int) -> str:
+    """How many of these whole numbers lie in each of about ten ranges, as bars, with a line at a mark."""
+    step = _round_step(max(*values, mark) / 10)
+    counts = [0] * (max(values) // step + 1)
+    for value in values:
+        counts[value // step] += 1
+    names = [f"{number * step:,} to {(number + 1) * step - 1:,}" for number in range(len(counts))]
+    width, digits = max(map(len, names)), len(f"{max(counts):,}")
+    room = columns() - width - digits - 4
+    lines = []
+    for number, (name, count) in enumerate(zip(names, counts, strict=True)):
+        bar = "#" * -(-count * room // max(counts))
+        lines.append(f"{name:>{width}}  {count:>{digits},}  {bar}".rstrip())
+        if number == mark // step and number + 1 < len(counts):
+            lines.append(f"{'-' * width}  {mark:,} {'-' * max(columns() - width - len(f'{mark:,}') - 3, 0)}")
+    return "\n".join(lines)
+
+
+def _round_step(at_least: float) -> int:
+    """1, 2 or 5 times a power of ten."""
+    power = 10 ** max(math.floor(math.log10(max(at_least, 1))), 0)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= at_least)
 
 
 def text_samples(samples: Sequence[Sample]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from commands import run
 
 from minifc import audit, train
+from minifc.terminal import text_histogram
 
 USER = {"role": "human", "content": "Add 1 and 2."}
 CALL = "<think>Add.</think><tool_call>\n{'name': 'add', 'arguments': {'x': 1}}\n</tool_call>"
@@ -47,6 +48,25 @@ def test_every_finding_is_listed(rows: Path, capsys: pytest.CaptureFixture[str])
         assert why in line
 
 
+def test_lengths_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    said = [1, 1, 1, 40, 160]
+    messages = [[{"role": "user", "content": "a " * n}, {"role": "assistant", "content": "b"}] for n in said]
+    path.write_text("".join(json.dumps({"messages": some}) + "\n" for some in messages))
+    assert run(audit.main, str(path), "--length", "60") == 0
+    drawn = capsys.readouterr().out.partition("have as many\n")[2].split("\n\n")[0].splitlines()
+    assert drawn[0].split()[:4] == ["0", "to", "49", "3"]
+    assert [line.count("#") > 0 for line in drawn].count(True) == 3
+    assert any(re.search(r"-  60 -+$", line) for line in drawn)
+    assert max(map(len, drawn)) <= 80
+
+
+def test_text_histogram() -> None:
+    assert text_histogram([5], 1000).splitlines() == ["0 to 99  1  " + "#" * 68]
+    lines = text_histogram([0, 999, 999, 2500], 1000).splitlines()
+    assert [line.split("  ")[-1] for line in lines if "#" in line] == ["#" * 31, "#" * 61, "#" * 31]
+
+
 def test_a_row_is_shown_with_what_is_learned_from_between_marks(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(audit.main, str(rows), "--row", "1", "--format", "course", "--calls", "verbatim") == 0
     printed = capsys.readouterr().out
@@ -60,7 +80,7 @@ def summary_of(printed: str) -> dict[str, str]:
     """What the table says, by its first column; values that were wrapped are put together."""
     found: dict[str, str] = {}
     name = ""
-    for line in printed.partition("\n\n")[0].splitlines():
+    for line in printed.split("\n\n")[0].splitlines():
         if match := re.match(r"(\S.*?)?\s{2,}(.*)", line):
             name = match[1] or name
             found[name] = f"{found.get(name, '')} {match[2]}".strip()

@@ -11,7 +11,9 @@ from minifc.calling.kinds import Schema
 from minifc.calling.schema import read_schema
 from minifc.calling.validation import find_error
 from minifc.data import Conversation
+from minifc.data.public.leaderboard import Leaderboard
 from minifc.errors import CallError, SchemaError, TemplateError
+from minifc.evaluation.similar import Similar
 from minifc.text.calls import Call, read_tools, spelled_calls, write_json
 from minifc.text.messages import Message, is_assistant, message_calls
 
@@ -22,6 +24,8 @@ UNREADABLE = "lists of tools in the text that cannot be read, so that calls are 
 SAME_ROLE = "turns that follow one of the same role"
 EMPTY = "replies of the model that are empty"
 REPEATED = "rows that say what an earlier row says, but for case, spaces and punctuation"
+SIMILAR = "rows that share four fifths of their runs of words with an earlier row"
+LEADERBOARD = "rows that share a function's name, or eight words in a row, with the leaderboard's questions"
 
 
 @dataclass
@@ -62,18 +66,23 @@ class Survey:
         return said
 
 
-def survey(conversations: Sequence[Conversation]) -> Survey:
-    """Look through all conversations."""
+def survey(conversations: Sequence[Conversation], leaderboard: Leaderboard | None = None) -> Survey:
+    """Look through all conversations. leaderboard: what rows should not share with it."""
     found = Survey()
     schemas: dict[str, Schema | None] = {}
     seen: set[str] = set()
+    similar = Similar()
     for conversation in conversations:
         _look_at_calls(conversation, found, schemas)
         _look_at_turns(conversation, found)
         words = _words(conversation)
         if words in seen:
             found.found(REPEATED, conversation.source)
+        elif (earlier := similar.add(words, conversation.source)) is not None:
+            found.found(SIMILAR, f"{conversation.source}: as {earlier}")
         seen.add(words)
+        if leaderboard and (shared := _shared(conversation, leaderboard)):
+            found.found(LEADERBOARD, f"{conversation.source}: {shared}")
     return found
 
 
@@ -141,6 +150,15 @@ def _look_at_turns(conversation: Conversation, found: Survey) -> None:
         if role == before and role in ("user", "assistant"):
             found.found(SAME_ROLE, f"{conversation.source}, message {number} ({role})")
         before = role
+
+
+def _shared(conversation: Conversation, leaderboard: Leaderboard) -> str | None:
+    try:
+        names = tools_of(conversation)
+    except CallError:
+        names = {}
+    said = [str(message.get("content") or "") for message in conversation.messages if message["role"] == "user"]
+    return leaderboard.has(names, said)
 
 
 def _words(conversation: Conversation) -> str:

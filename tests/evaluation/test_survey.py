@@ -1,11 +1,16 @@
 """What a data set calls, and what is doubtful in it: each kind once, with its count and its first row."""
 
+import json
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minifc.data import Conversation, read_conversation
+from minifc.data.public.leaderboard import Leaderboard
 from minifc.evaluation import survey as kinds
+from minifc.evaluation.similar import Similar
 from minifc.evaluation.survey import survey
 
 USER, MODEL = {"role": "user", "content": "Is it late?"}, {"role": "assistant", "content": "Yes."}
@@ -61,6 +66,44 @@ def test_each_kind_of_fault_is_told_once(messages: list[Any], what: str, first: 
 
 def test_rows_that_differ_in_an_argument_are_not_the_same() -> None:
     assert not survey(rows([USER, GOOD], [USER, calling(("clock", {"zone": "CET"}))])).faults
+
+
+def test_rows_that_are_nearly_the_same_are_told() -> None:
+    words = "Please tell me how late it is in {} now since I must catch a train that leaves at noon from a far station"
+    said = [{"role": "user", "content": f"{words.format(city)} {words.lower()[7:60]}"} for city in ("Rome", "Oslo")]
+    other = {"role": "user", "content": " ".join(reversed(said[0]["content"].split()))}
+    found = survey(rows([said[0], GOOD], [other, GOOD], [said[1], GOOD], [said[0], MODEL]))
+    assert found.faults[kinds.SIMILAR].count == 2
+    assert found.faults[kinds.SIMILAR].first == "row 3: as row 1"
+
+
+def test_similar_texts_are_found_as_counting_finds_them() -> None:
+    """The estimate beside the exact share, for texts that share from none to nearly all."""
+    rng = random.Random(0)
+    told = dict.fromkeys(range(0, 101, 10), 0)
+    for share in told:
+        for number in range(20):
+            text = [rng.choice("abcdefghijklmnopqrstuvwxyz") + str(rng.randint(0, 99)) for _ in range(120)]
+            cut = 120 * share // 100
+            other = [*text[:cut], *(f"{word}x" for word in text[cut:])]
+            similar = Similar()
+            similar.add(" ".join(text), "one")
+            told[share] += similar.add(" ".join(other), f"{number}") == "one"
+    assert told[100] == 20
+    assert told[70] <= 1  # of 120 words that share 70%, 54% of the runs of both
+    assert sum(told[share] for share in range(0, 70, 10)) == 0
+
+
+def test_what_a_leaderboard_has_too_is_told(tmp_path: Path) -> None:
+    question = "Could you please tell me how late it is in Rome right now?"
+    entry = {"id": "x", "question": [[{"role": "user", "content": question}]], "function": [{"name": "watch"}]}
+    (tmp_path / "BFCL_v9_simple_python.json").write_text(json.dumps(entry) + "\n")
+    leaderboard = Leaderboard.read(tmp_path)
+    same = {"role": "user", "content": f"Hi. {question}"}
+    found = survey(rows([USER, GOOD], [same, GOOD], [USER, MODEL]), leaderboard)
+    assert found.faults[kinds.LEADERBOARD].first == "row 2: 8 words of a question of the leaderboard"
+    found = survey(rows([USER, GOOD], tools=[CLOCK, {"name": "watch"}]), leaderboard)
+    assert found.faults[kinds.LEADERBOARD].first == "row 1: a function name of the leaderboard"
 
 
 def test_missing_refusals_and_missing_calls_are_warned_of() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,13 @@ class Leaderboard:
 
     def shares(self, row: Row) -> str | None:
         """What a row has in common with it, or None."""
-        if any(tool["function"]["name"] in self.names for tool in row["tools"]):
+        names = [tool["function"]["name"] for tool in row["tools"]]
+        return self.has(names, [message["content"] for message in row["messages"] if message["role"] == "user"])
+
+    def has(self, names: Iterable[str], said: Iterable[str]) -> str | None:
+        """What it has in common with these names of functions and requests, or None."""
+        if any(name in self.names for name in names):
             return "a function name of the leaderboard"
-        said = (message["content"] for message in row["messages"] if message["role"] == "user")
         if any(not self.runs.isdisjoint(_runs(text)) for text in said):
             return f"{OVERLAP} words of a question of the leaderboard"
         return None
