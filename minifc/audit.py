@@ -89,9 +89,7 @@ def main(argv: Sequence[str]) -> None:
         print(text_table([["data", args.data], *table]))
         if findings.rendered:
             print("\ntokens in a conversation, and how many conversations have as many")
-            print(
-                text_histogram([len(rendered.ids) for rendered in findings.rendered.values()], args.length), end="\n\n"
-            )
+            print(text_histogram([len(rendered.ids) for rendered in findings.rendered.values()], args.length))
         print(end="\n" if findings.refused else "")
         for why in refusals(findings.refused):
             print(f"cannot be learned from: {printable(why)}")
