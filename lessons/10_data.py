@@ -42,7 +42,7 @@ minifc.add_tokens(model, tokenizer, list(TAGS))
 # ## Three shapes
 #
 # The same little conversation, three times. First as OpenAI's interface has it: calls and tools are *structured*,
-# fields of their own.
+# fields of their own. (The package reads more shapes; the README lists them. Three are enough to see the idea.)
 
 # %%
 schema = {
