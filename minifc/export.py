@@ -158,6 +158,7 @@ def write_model(model: Gemma, tokenizer: Tokenizer, folder: Path, format: Format
     if not (folder / "tokenizer.json").is_file():
         # transformers reads tokenizer.model only with protobuf, and puts tokens of reused ids behind the last one.
         tokenizer.save_json(folder)
+    tokenizer.save_sentencepiece(folder)
     dialect = dialect_of(format, tokenizer)
     path = folder / SETTINGS
     settings = json.loads(path.read_text(encoding="utf-8"))

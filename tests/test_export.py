@@ -12,6 +12,7 @@ import torch
 from commands import run
 from gguf_files import write_gguf
 from measured import measured
+from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import minifc
@@ -326,9 +327,22 @@ def narrow(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
 def test_the_official_tokenizer_goes_along(narrow: Path, shared: Path, tmp_path: Path, reuse: bool) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
         (narrow / name).symlink_to(shared / "gemma-2-2b-it" / name)  # official files are never copied
     assert_exported(narrow, teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma", within=1e-4)
+    assert_same_pieces(tmp_path / "to")
+
+
+def assert_same_pieces(folder: Path) -> None:
+    """tokenizer.model, as llama.cpp's converter reads it, has all ids of the exported tokenizer."""
+    ours = minifc.load_tokenizer(folder)
+    theirs = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    assert theirs.get_piece_size() == ours.size
+    assert [theirs.id_to_piece(id_) for id_ in ours.control.values()] == list(ours.control)
+    text = "Ein Satz, 3.5 °C; <not a tag>\n\n  def f():"
+    assert theirs.encode(text) == ours.encode(text)
+    for tag in TAGS:
+        assert theirs.encode(f"{tag}\n{{}}") == ours.encode(f"{tag}\n{{}}", control_tokens=True)
 
 
 @pytest.mark.slow
@@ -339,11 +353,13 @@ def test_of_tokenizer_model_alone_a_tokenizer_json_is_made(
     """transformers needs protobuf for tokenizer.model, and gives tokens on reused ids other ones."""
     (narrow / "tokenizer.model").symlink_to(shared / "gemma-2-2b-it" / "tokenizer.model")
     assert_exported(narrow, teach(narrow, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma", within=1e-4)
+    assert_same_pieces(tmp_path / "to")
 
 
 @pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
 def test_what_was_trained_on_a_gguf_file_is_exported(tiny_gguf: Path, tmp_path: Path, reuse: bool) -> None:
     assert_exported(tiny_gguf, teach(tiny_gguf, tmp_path / "run", "gemma", reuse), tmp_path / "to", "gemma")
+    assert_same_pieces(tmp_path / "to")
 
 
 @pytest.mark.parametrize("merge_to", [None, torch.bfloat16])

@@ -51,11 +51,7 @@ def _array(metadata: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
 
 def model_proto(pieces: Iterable[Piece]) -> bytes:
     """tokenizer.model: byte-pair encoding that takes text as it is, as Gemma's does."""
-    # Of a piece, field 1 is its spelling, field 2 its score, a float, and field 3 what it is for.
-    written = [
-        _bytes(1, _bytes(1, piece.encode()) + struct.pack("<BfBB", 2 << 3 | _FLOAT, score, 3 << 3 | _VARINT, kind))
-        for piece, score, kind in pieces
-    ]
+    written = [_piece(*piece) for piece in pieces]
     trainer = [
         _number(3, _BPE),
         _number(4, len(written)),
@@ -70,6 +66,28 @@ def model_proto(pieces: Iterable[Piece]) -> bytes:
         _number(5, True),  # escape_whitespaces: as U+2581
     ]
     return b"".join([*written, _bytes(2, b"".join(trainer)), _bytes(3, b"".join(normalizer))])
+
+
+def _piece(spelling: str, score: float, kind: int) -> bytes:
+    """Field 1 is the spelling, field 2 the score, a float, and field 3 what it is for."""
+    rest = struct.pack("<BfBB", 2 << 3 | _FLOAT, score, 3 << 3 | _VARINT, kind)
+    return _bytes(1, _bytes(1, spelling.encode()) + rest)
+
+
+def with_new_pieces(proto: bytes, named: Mapping[int, str]) -> bytes:
+    """tokenizer.model in which these ids have these spellings, as pieces that text is searched for first. Ids behind
+    the last piece are appended; what is between them and it is unused."""
+    written: list[bytes] = []
+    count = at = 0
+    while at < len(proto):
+        field, value = _read(proto, at)
+        is_new = field == 1 and count in named
+        written.append(_piece(named[count], 0.0, USER_DEFINED) if is_new else proto[at : value.stop])
+        count, at = count + (field == 1), value.stop
+    for id_ in range(count, max(named, default=0) + 1):
+        is_new = id_ in named
+        written.append(_piece(named.get(id_, f"<unused piece {id_}>"), 0.0, USER_DEFINED if is_new else UNUSED))
+    return b"".join(written)
 
 
 def with_control_pieces(proto: bytes, control: Iterable[str]) -> bytes:

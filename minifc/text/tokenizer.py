@@ -29,6 +29,7 @@ from minifc.text.pieces import (
     read_pieces,
     tokenizer_json,
     with_control_pieces,
+    with_new_pieces,
 )
 
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
@@ -61,6 +62,8 @@ class _Backend(Protocol):
     size: int
     control: dict[str, int]
 
+    @property
+    def proto(self) -> bytes | None: ...
     def has(self, piece: str) -> bool: ...
     def written(self) -> dict[int, bytes]: ...
     def encode(self, text: str) -> list[int]: ...
@@ -73,6 +76,7 @@ class _JsonBackend:
     """tokenizer.json, through Hugging Face's tokenizers."""
 
     def __init__(self, path: Path) -> None:
+        self.sibling = path.with_name("tokenizer.model")
         rows = _table_rows(path.parent)
         try:
             self.data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -104,6 +108,15 @@ class _JsonBackend:
             self.size = 1 + max([*self.pieces.values(), *(token["id"] for token in added)])
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
+
+    @property
+    def proto(self) -> bytes | None:
+        """tokenizer.model beside it, if it has the same pieces."""
+        if not self.sibling.is_file():
+            return None
+        proto = self.sibling.read_bytes()
+        texts = ((piece, id_) for id_, (piece, _, kind) in enumerate(read_pieces(proto)) if kind == NORMAL)
+        return proto if all(self.pieces.get(piece) == id_ for piece, id_ in texts) else None
 
     def has(self, piece: str) -> bool:
         return piece in self.pieces
@@ -372,6 +385,15 @@ class Tokenizer:
         (folder / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if self.added:
             (folder / ADDED_TOKENS).write_text(json.dumps(self.added, indent=1), encoding="utf-8")
+
+    def save_sentencepiece(self, folder: str | Path) -> None:
+        """Write tokenizer.model with the added tokens in it, which llama.cpp's converter reads, if the tokenizer came
+        with one. minifc itself reads the tokenizer.json beside it."""
+        if (proto := self._backend.proto) is None:
+            return
+        pieces = read_pieces(proto)
+        new = {id_: name for name, id_ in self.control.items() if id_ >= len(pieces) or pieces[id_][0] != name}
+        (Path(folder) / "tokenizer.model").write_bytes(with_new_pieces(proto, new))
 
     def save_json(self, folder: str | Path) -> None:
         """Write tokenizer.json, added tokens included, also where the tokenizer came out of a SentencePiece model."""
