@@ -57,30 +57,46 @@ def write_json(value: Any) -> str:
 def write_call(call: Call, tool: Mapping[str, Any] | None = None) -> str:
     """The canonical call without its tags: name first, arguments in the order of `tool`'s schema if given.
 
-    Objects inside the arguments follow the schema too, except behind a `$ref`, where they keep their own order. Where
-    the schema wants an integer, 1.0 is written 1.
+    Objects inside the arguments follow the schema too, also where it names a part of itself (`$defs`, `definitions`).
+    Where the schema wants an integer, 1.0 is written 1.
     """
     arguments = as_listed(call.arguments, (tool or {}).get("parameters"))
     return write_json({"name": call.name, "arguments": arguments})
 
 
-def as_listed(value: Any, schema: Any) -> Any:
+def as_listed(value: Any, schema: Any, root: Any = None) -> Any:
     """The value with each object's keys in the order of its schema, and behind these the others in their own.
 
-    Where the schema wants an integer, 1.0 is 1.
+    Where the schema wants an integer, 1.0 is 1. root: the whole schema, if this is a part of it.
     """
+    root = schema if root is None else root
+    schema = _named(schema, root)
     if not isinstance(schema, Mapping):
         return value
     if isinstance(options := schema.get("anyOf"), list):
-        schema = next((option for option in options if _may_be(value, option)), {})
+        schema = next((one for option in options if _may_be(value, one := _named(option, root))), {})
     if isinstance(value, list):
-        return [as_listed(item, schema.get("items")) for item in value]
+        return [as_listed(item, schema.get("items"), root) for item in value]
     if not isinstance(value, dict):
         return int(value) if isinstance(value, float) and value.is_integer() and _is_of_integers(schema) else value
     listed = schema.get("properties")
     listed = listed if isinstance(listed, Mapping) else {}
     ordered = {key: value[key] for key in listed if key in value} | value
-    return {key: as_listed(item, listed.get(key, schema.get("additionalProperties"))) for key, item in ordered.items()}
+    others = schema.get("additionalProperties")
+    return {key: as_listed(item, listed.get(key, others), root) for key, item in ordered.items()}
+
+
+def _named(schema: Any, root: Any) -> Any:
+    """In place of a schema that only names another one, by $ref or in an allOf of its own: that one."""
+    if not isinstance(schema, Mapping):
+        return schema
+    if isinstance(parts := schema.get("allOf"), list) and len(parts) == 1:
+        (schema,) = parts
+    pointer = schema.get("$ref") if isinstance(schema, Mapping) else None
+    if not isinstance(pointer, str) or not re.fullmatch(r"#/(\$defs|definitions)/[^/]*", pointer):
+        return schema
+    places = root.get(pointer.split("/")[1]) if isinstance(root, Mapping) else None
+    return places.get(pointer.split("/")[2], schema) if isinstance(places, Mapping) else schema
 
 
 def _may_be(value: Any, option: Any) -> bool:

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 
 from minifc.data import read_conversation
 from minifc.errors import TemplateError
+from minifc.text.calls import Call, write_call
 from minifc.text.dialects import exported_template
 from minifc.text.dialects.functiongemma import FUNCTIONGEMMA
 from minifc.text.dialects.json_calls import JSON_CALLS
@@ -130,6 +131,37 @@ def test_arguments_with_names_of_methods(tokenizer: Tokenizer, format: Any, engi
     messages = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     (found,) = engine(exported_template(format, tokenizer), [variables(messages, tools, False)])
     assert found == render(messages, tokenizer, tools, format).text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arguments_follow_the_schemas_that_a_schema_names(tokenizer: Tokenizer, engine: Engine) -> None:
+    """As pydantic writes nested models: $defs, a $ref, an option that is one, and in version 1 an allOf around it."""
+    place = {"type": "object", "properties": {"city": {"type": "string"}, "zip": {"type": "integer"}}}
+    trip = {"type": "object", "properties": {"by": {"type": "string"}, "stops": {"items": {"$ref": "#/$defs/Place"}}}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "to": {"$ref": "#/$defs/Place"},
+            "trip": {"anyOf": [{"$ref": "#/$defs/Trip"}, {"type": "null"}]},
+            "old": {"allOf": [{"$ref": "#/$defs/Place"}], "description": "Before."},
+            "lost": {"$ref": "#/$defs/nothing"},
+        },
+        "$defs": {"Place": place, "Trip": trip},
+    }
+    there = {"zip": 1234.0, "city": "Rome"}
+    arguments = {"lost": there, "old": there, "trip": {"stops": [there], "by": "rail"}, "to": there}
+    tool = {"name": "f", "description": "", "parameters": schema}
+    messages = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": arguments}]},
+    ]
+    text = render(messages, tokenizer, [tool], "gemma").text
+    named = '{"city": "Rome", "zip": 1234}'
+    written = f'"to": {named}, "trip": {{"by": "rail", "stops": [{named}]}}, "old": {named}, "lost": {{"zip": 1234.0, '
+    assert written in text
+    assert write_call(Call("f", arguments), tool) in text
+    (found,) = engine(exported_template("gemma", tokenizer), [variables(messages, [tool], False)])
+    assert whole(found) == whole(text)
 
 
 @pytest.mark.slow
