@@ -3,7 +3,8 @@
 Merges LoRA and the new rows into the base model and writes what any tool reads: shards and index, config,
 tokenizer with the new tokens, our chat template as Jinja, and a model card. How much the logits change
 on the way to the stored precision is measured and printed. Only the vocabulary and one layer at a time are
-held in fp32. With --adapter, the adapter alone is written, in half the size of the run's: for the same base model.
+held in fp32. With --gguf, it is one file instead, for llama.cpp and what is built on it. With --adapter, the adapter
+alone is written, in half the size of the run's: for the same base model.
 """
 
 import json
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from minifc.cli import Parser, new_folder, run_command
 from minifc.devices import name_of
 from minifc.errors import CheckpointError, HubError, OptionError, first_line
+from minifc.export_gguf import GGUF_KINDS, require_writer, write_gguf
 from minifc.files import read_tensors, whole_folder
 from minifc.gemma.checkpoint import (
     first_not_finite,
@@ -57,6 +59,10 @@ def main(argv: Sequence[str]) -> None:
         "--format", choices=FORMATS, help="format of the chat template (default: the adapter's, else gemma)"
     )
     parser.add_argument(
+        "--gguf", choices=GGUF_KINDS,
+        help="write one file of llama.cpp's in that folder instead, its matrices of this type",
+    )  # fmt: skip
+    parser.add_argument(
         "--adapter", action="store_true", help="write the adapter alone, in bfloat16 unless --dtype says"
     )
     parser.add_argument("--push", metavar="REPO", help="upload to this repository of the hub, owner/name, afterwards")
@@ -64,6 +70,10 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse(argv)
     if args.private and not args.push:
         raise OptionError("--private: nothing is uploaded; give --push owner/name too")
+    if args.gguf and args.adapter:
+        raise OptionError("--gguf: holds a whole model; leave out --adapter")
+    if args.gguf:
+        require_writer()
     located = locate(args.run, args.model, args.format)
     if located.adapter is None:
         raise CheckpointError(f"{args.run}: no adapter to merge; name a run folder or an adapter")
@@ -83,8 +93,9 @@ def export_merged(located: Located, args: Namespace) -> None:
     # What quantised weights were made from is in bfloat16, as a rule.
     stored = stored_dtype(located.base.path) or torch.bfloat16
     dtype = stored if args.dtype == "auto" else getattr(torch, args.dtype)
-    export(located.base, located.adapter, args.to, dtype, located.format)
-    print(f"{args.to}: written, with turns in the format {located.format}; minifc.load and transformers read it")
+    export(located.base, located.adapter, args.to, dtype, located.format, args.gguf)
+    readers = "llama.cpp and minifc.load" if args.gguf else "minifc.load and transformers"
+    print(f"{args.to}: written, with turns in the format {located.format}; {readers} read it")
 
 
 def export_adapter(adapter: Path, to: Path, dtype: torch.dtype) -> int:
@@ -102,8 +113,8 @@ def export_adapter(adapter: Path, to: Path, dtype: torch.dtype) -> int:
 
 
 @torch.no_grad()
-def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Format) -> None:
-    """Merge in fp32, measure, convert, and write everything or nothing."""
+def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Format, gguf: str | None = None) -> None:
+    """Merge in fp32, measure, convert, and write everything or nothing. gguf: the type of a GGUF file's matrices."""
     folder = base.path
     require_range(load_config(folder), dtype)
     model, tokenizer = load_model(folder, stored_dtype(folder)), load_tokenizer(folder)
@@ -118,7 +129,10 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     merge(model.to(dtype))  # no layer is left to merge; the config learns of the new size
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
     with whole_folder(to) as temporary:
-        write_model(model, tokenizer, temporary, format)
+        if gguf:
+            write_gguf(model, tokenizer, temporary / f"{to.resolve().name}-{gguf}.gguf", format, gguf)
+        else:
+            write_model(model, tokenizer, temporary, format)
         card = model_card(to.resolve().name, base, dialect_of(format, tokenizer))
         (temporary / "README.md").write_text(card, encoding="utf-8")
 

@@ -106,9 +106,13 @@ def base_name(adapter: Path) -> str:
 
 
 def _template_format(model: Path) -> Format | None:
-    """functiongemma, if that is what a model's own chat template writes: it knows no other format."""
+    """The format that an exported GGUF file names; functiongemma, if that is what a model's own chat template writes:
+    it knows no other format."""
     if is_gguf(model):
-        return "functiongemma" if CALL in str(read_gguf(model).metadata.get("tokenizer.chat_template")) else None
+        metadata = read_gguf(model).metadata
+        if (named := metadata.get("minifc.format")) in FORMATS:
+            return named
+        return "functiongemma" if CALL in str(metadata.get("tokenizer.chat_template")) else None
     files = (model / "chat_template.jinja", model / "tokenizer_config.json")
     found = any(CALL in file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
     return "functiongemma" if found else None

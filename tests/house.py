@@ -31,7 +31,7 @@ STOREYS: list[list[Room | None]] = [
         Room(
             "commands",
             "python -m minifc.<command>",
-            ("train", "chat", "evaluate", "audit", "verify", "export", "pretrain", "bench"),
+            ("train", "chat", "evaluate", "audit", "verify", "export", "export_gguf", "pretrain", "bench"),
         )
     ],
     [

@@ -12,7 +12,7 @@ from minifc.gguf import Gguf
 
 _MODEL_TYPES = {"gemma2": "gemma2", "gemma3": "gemma3_text"}
 # Entries of the metadata, below the name of the architecture, and config.json's names for them.
-_REQUIRED = {
+REQUIRED = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
     "feed_forward_length": "intermediate_size",
@@ -22,8 +22,8 @@ _REQUIRED = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "context_length": "max_position_embeddings",
 }
-_IN_GEMMA3 = {"attention.sliding_window": "sliding_window", "rope.freq_base": "rope_theta"}  # required there
-_OPTIONAL = {  # llama.cpp's defaults are Hugging Face's
+IN_GEMMA3 = {"attention.sliding_window": "sliding_window", "rope.freq_base": "rope_theta"}  # required there
+OPTIONAL = {  # llama.cpp's defaults are Hugging Face's
     "attention.sliding_window_pattern": "sliding_window_pattern",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
@@ -35,12 +35,12 @@ _LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
 _ENDS = ("<eos>", "<end_of_turn>")
 
 _LAYER = re.compile(r"blk\.(0|[1-9]\d*)\.(\w+)\.weight")
-_OUTSIDE = {
+OUTSIDE = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-_INSIDE = {
+INSIDE = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -61,8 +61,8 @@ def parameter_name(tensor: str) -> str:
     """Hugging Face's name for a tensor of a GGUF file; "" if Gemma has none of that name."""
     match = _LAYER.fullmatch(tensor)
     if match is None:
-        return _OUTSIDE.get(tensor, "")
-    part = _INSIDE.get(match[2])
+        return OUTSIDE.get(tensor, "")
+    part = INSIDE.get(match[2])
     return f"model.layers.{match[1]}.{part}.weight" if part else ""
 
 
@@ -83,7 +83,7 @@ def config_data(file: Gguf) -> dict[str, Any]:
         for key, value in file.metadata.items()
         if key.startswith(f"{architecture}.")
     }
-    required = _REQUIRED | (_IN_GEMMA3 if architecture == "gemma3" else {})
+    required = REQUIRED | (IN_GEMMA3 if architecture == "gemma3" else {})
     for key in required:
         value = settings.get(key)
         if not isinstance(value, int | float) or value <= 0:
@@ -96,7 +96,7 @@ def config_data(file: Gguf) -> dict[str, Any]:
         raise ConfigError(
             f"{file.path}: {architecture}.block_count is {layers:,}, but there are {len(file.tensors)} tensors"
         )
-    data = {name: settings[key] for key, name in (_REQUIRED | _IN_GEMMA3 | _OPTIONAL).items() if key in settings}
+    data = {name: settings[key] for key, name in (REQUIRED | IN_GEMMA3 | OPTIONAL).items() if key in settings}
     scale = data["hidden_size"] // data["num_attention_heads"] if layers == _LAYERS_OF_27B[architecture] else None
     return (
         data

@@ -5,6 +5,7 @@ pieces, and the classes for it need another package; so the few fields that matt
 """
 
 import math
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 Piece = tuple[str, float, int]  # spelling, score, what it is for
 T = TypeVar("T")
 _SPACE = "\u2581"
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _VARINT, _BYTES, _FLOAT = 0, 2, 5  # protocol buffers' ways to write a value
 _BPE = 2
 _LARGEST = 2.0**127  # a float32 holds it
@@ -114,6 +116,21 @@ def read_pieces(proto: bytes) -> list[Piece]:
         ]
     except (LookupError, ValueError, struct.error) as error:
         raise TokenizerError(f"tokenizer.model has a piece that is not whole ({error})") from None
+
+
+def json_pieces(data: Mapping[str, Any], size: int) -> list[Piece]:
+    """The pieces of a tokenizer.json, one for each of `size` ids: the first pair to be joined has the highest score."""
+    merges = data["model"]["merges"]
+    joined = ["".join(merge) if isinstance(merge, list) else merge.replace(" ", "") for merge in merges]
+    ranks = {piece: -float(rank) for rank, piece in reversed(list(enumerate(joined)))}
+    pieces: list[Piece] = []
+    spelled = {id_: piece for piece, id_ in data["model"]["vocab"].items()}
+    for id_ in range(size):
+        piece = spelled.get(id_, f"<unused piece {id_}>")
+        is_byte = data["model"].get("byte_fallback", False) and _BYTE_PIECE.fullmatch(piece)
+        kind = BYTE if is_byte else NORMAL if id_ in spelled else UNUSED
+        pieces.append((piece, ranks.get(piece, -float(len(ranks))), kind))
+    return pieces
 
 
 def tokenizer_json(pieces: Sequence[Piece]) -> dict[str, Any]:

@@ -20,11 +20,16 @@ import tokenizers
 from minifc.errors import TokenizerError
 from minifc.files import read_json
 from minifc.gguf import is_gguf, read_gguf
+from minifc.text.calls import TAGS
 from minifc.text.pieces import (
     CONTROL,
     NORMAL,
+    UNKNOWN,
+    UNUSED,
     USER_DEFINED,
+    Piece,
     gguf_pieces,
+    json_pieces,
     model_proto,
     read_pieces,
     tokenizer_json,
@@ -64,6 +69,7 @@ class _Backend(Protocol):
 
     @property
     def proto(self) -> bytes | None: ...
+    def read_pieces(self) -> list[Piece]: ...
     def has(self, piece: str) -> bool: ...
     def written(self) -> dict[int, bytes]: ...
     def encode(self, text: str) -> list[int]: ...
@@ -117,6 +123,9 @@ class _JsonBackend:
         proto = self.sibling.read_bytes()
         texts = ((piece, id_) for id_, (piece, _, kind) in enumerate(read_pieces(proto)) if kind == NORMAL)
         return proto if all(self.pieces.get(piece) == id_ for piece, id_ in texts) else None
+
+    def read_pieces(self) -> list[Piece]:
+        return json_pieces(self.data, self.size) if (proto := self.proto) is None else read_pieces(proto)
 
     def has(self, piece: str) -> bool:
         return piece in self.pieces
@@ -176,7 +185,10 @@ class _SentencePieceBackend:
             piece: id_
             for id_, (piece, _, kind) in enumerate(pieces)
             # A tag behind the last piece of text was appended, as in tokenizer.json.
-            if kind == CONTROL or _CONTROL.fullmatch(piece) or (id_ > text_ends and _TAG.fullmatch(piece))
+            if kind == CONTROL
+            or _CONTROL.fullmatch(piece)
+            or piece in TAGS
+            or (id_ > text_ends and _TAG.fullmatch(piece))
         }
         proto = model_proto(
             (piece, score, CONTROL if kind == USER_DEFINED and piece in control else kind)
@@ -186,6 +198,9 @@ class _SentencePieceBackend:
             return cls(proto, control, proto)
         except RuntimeError as error:
             raise TokenizerError(f"its pieces make no SentencePiece model ({error})") from None
+
+    def read_pieces(self) -> list[Piece]:
+        return read_pieces(self.proto)
 
     def has(self, piece: str) -> bool:
         return self.processor.id_to_piece(self.processor.piece_to_id(piece)) == piece
@@ -394,6 +409,34 @@ class Tokenizer:
         pieces = read_pieces(proto)
         new = {id_: name for name, id_ in self.control.items() if id_ >= len(pieces) or pieces[id_][0] != name}
         (Path(folder) / "tokenizer.model").write_bytes(with_new_pieces(proto, new))
+
+    def gguf_metadata(self, shown: Sequence[str]) -> dict[str, Any]:
+        """The entries of a GGUF file's metadata that describe the tokenizer.
+
+        shown: control tokens that programs see in what a model writes, such as those of calls.
+        """
+        pieces = self._backend.read_pieces()
+        pieces += [(f"<unused piece {id_}>", 0.0, UNUSED) for id_ in range(len(pieces), self.size)]
+        for name, id_ in self.control.items():
+            kind = UNKNOWN if name == UNK else USER_DEFINED if name in shown else CONTROL
+            pieces[id_] = (name, pieces[id_][1], kind)
+        spellings, scores, kinds = zip(*pieces, strict=True)
+        return {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.pre": "default",
+            "tokenizer.ggml.tokens": [
+                spelling.replace("\u2581", " ") if kind == USER_DEFINED else spelling
+                for spelling, kind in zip(spellings, kinds, strict=True)
+            ],
+            "tokenizer.ggml.scores": list(scores),
+            "tokenizer.ggml.token_type": list(kinds),
+            "tokenizer.ggml.bos_token_id": self.bos_id,
+            "tokenizer.ggml.eos_token_id": self.eos_id,
+            "tokenizer.ggml.eot_token_id": self.end_of_turn_id,
+            "tokenizer.ggml.padding_token_id": self.pad_id,
+            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.add_space_prefix": False,
+        } | ({"tokenizer.ggml.unknown_token_id": self.control[UNK]} if UNK in self.control else {})
 
     def save_json(self, folder: str | Path) -> None:
         """Write tokenizer.json, added tokens included, also where the tokenizer came out of a SentencePiece model."""

@@ -1,0 +1,72 @@
+"""A merged model as one GGUF file, for llama.cpp and what is built on it.
+
+Names and metadata are those of llama.cpp's own converter; the container and the quantised blocks are written by its
+gguf package.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from minifc.errors import OptionError
+from minifc.gemma.from_gguf import holds_gain
+from minifc.gemma.model import Gemma
+from minifc.gemma.to_gguf import model_metadata, tensor_name
+from minifc.text.dialects import dialect_of, exported_template
+from minifc.text.template import Format
+from minifc.text.tokenizer import Tokenizer
+
+GGUF_KINDS = ("f32", "bf16", "f16", "q8_0", "q4_0")
+
+
+def require_writer() -> None:
+    """Raise OptionError if the gguf package is not there."""
+    if importlib.util.find_spec("gguf") is None:
+        raise OptionError("--gguf: needs llama.cpp's gguf package; pip install -e '.[gguf]'")
+
+
+def write_gguf(model: Gemma, tokenizer: Tokenizer, path: Path, format: Format, kind: str) -> None:
+    """The merged model with its tokenizer and chat template as one file of llama.cpp's.
+
+    kind: of the matrices, one of GGUF_KINDS; gains are in fp32. The table, which is the head too, is never coarser than
+    8 bits. Tensor after tensor is written, so that no second model is held.
+    """
+    import gguf
+    import numpy as np
+
+    dialect = dialect_of(format, tokenizer)
+    metadata = model_metadata(model.config) | tokenizer.gguf_metadata(dialect.marks)
+    metadata |= {"tokenizer.chat_template": exported_template(format, tokenizer), "minifc.format": format}
+    writer = gguf.GGUFWriter(path, metadata.pop("general.architecture"))
+    for key, value in metadata.items():
+        write: dict[type, Callable[[str, Any], None]] = {
+            bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
+        }  # fmt: skip
+        write.get(type(value), writer.add_array)(key, value)
+    tensors = [(tensor_name(name), parameter.detach()) for name, parameter in model.named_parameters()]
+    stored = [(name, numbers, _gguf_type(name, numbers, kind)) for name, numbers in tensors]
+    for name, numbers, type_ in stored:
+        block, size = gguf.GGML_QUANT_SIZES[type_]
+        shape = (*numbers.shape[:-1], numbers.shape[-1] // block * size)
+        writer.add_tensor_info(name, shape, np.dtype(np.uint8), numbers.numel() // block * size, raw_dtype=type_)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, numbers, type_ in stored:
+        whole = numbers.float() + 1 if holds_gain(name) else numbers.float()
+        writer.write_tensor_data(gguf.quants.quantize(whole.numpy(), type_))
+    writer.close()
+
+
+def _gguf_type(name: str, numbers: Tensor, kind: str) -> Any:
+    """The type that a tensor is stored in."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if numbers.ndim == 1:
+        return GGMLQuantizationType.F32
+    coarse = kind == "q4_0" and name in ("token_embd.weight", "output.weight")
+    found = GGMLQuantizationType["Q8_0" if coarse else kind.upper()]
+    return found if numbers.shape[-1] % GGML_QUANT_SIZES[found][0] == 0 else GGMLQuantizationType.F16

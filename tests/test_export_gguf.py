@@ -1,0 +1,79 @@
+"""`minifc.export --gguf`: one file, which holds the same model, tokenizer and template."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from commands import run
+from measured import measured
+
+import minifc
+from minifc import export, export_gguf
+from minifc.data import toy
+from minifc.loading import locate
+from minifc.text.calls import TAGS
+
+
+def write(caller: Path, tiny: Path, to: Path, kind: str, *more: str) -> Path:
+    assert run(export.main, str(caller), "--to", str(to), "--gguf", kind, "--model", str(tiny), *more) == 0
+    return to / f"{to.name}-{kind}.gguf"
+
+
+def merged(caller: Path, tiny: Path) -> tuple[Any, Any]:
+    model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+    minifc.load_adapter(model, tokenizer, caller)
+    return model, tokenizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "within"), [("f32", 1e-5), ("bf16", 0.03), ("f16", 5e-3), ("q8_0", 0.06), ("q4_0", 0.5)]
+)
+def test_the_file_is_the_merged_model(caller: Path, tiny: Path, tmp_path: Path, kind: str, within: float) -> None:
+    file = write(caller, tiny, tmp_path / "out", kind, "--dtype", "float32")
+    assert sorted(path.name for path in file.parent.iterdir()) == ["README.md", file.name]
+    (model, tokenizer), loaded = merged(caller, tiny), minifc.load(file, dtype="float32")
+    assert (loaded.tokenizer.size, loaded.format) == (tokenizer.size, "gemma")
+    assert set(tokenizer.control) == set(loaded.tokenizer.control)
+    assert {loaded.tokenizer.control[tag] for tag in TAGS} == {tokenizer.control[tag] for tag in TAGS}
+    largest = 0.0
+    for case in toy.held_out_cases(3, seed=0):
+        ids = minifc.render(case.messages(), tokenizer, case.tools, "gemma").ids
+        assert minifc.render(case.messages(), loaded.tokenizer, case.tools, "gemma").ids == ids
+        assert minifc.render(case.messages(), loaded.tokenizer, case.tools, "own").ids == ids
+        with torch.no_grad():
+            expected, found = model(torch.tensor([ids])), loaded.model(torch.tensor([ids]))
+        largest = max(largest, float((found - expected).abs().max() / expected.abs().max()))
+    assert measured(largest) < within
+
+
+def test_it_is_a_file_as_llama_cpp_writes_it(caller: Path, tiny: Path, tmp_path: Path) -> None:
+    file = write(caller, tiny, tmp_path / "out", "q8_0")
+    reader = gguf.GGUFReader(file)
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert {kind for name, kind in kinds.items() if "norm" in name} == {"F32"}
+    assert {kind for name, kind in kinds.items() if "norm" not in name} == {"Q8_0"}
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    types = dict(zip(tokens, reader.fields["tokenizer.ggml.token_type"].contents(), strict=True))
+    assert types["<tool_call>"] == gguf.TokenType.USER_DEFINED  # else programs would not see it
+    assert types["<end_of_turn>"] == gguf.TokenType.CONTROL
+    assert types["<0x0A>"] == gguf.TokenType.BYTE
+    assert "tool_calls" in reader.fields["tokenizer.chat_template"].contents()
+
+
+def test_a_file_in_another_format_says_so(caller: Path, tiny: Path, tmp_path: Path) -> None:
+    file = write(caller, tiny, tmp_path / "out", "f16", "--format", "course")
+    assert locate(file).format == "course"
+
+
+def test_it_is_refused_before_the_work(
+    caller: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = (str(caller), "--to", str(tmp_path / "out"), "--gguf", "f16")
+    assert run(export.main, *argv, "--adapter") == 2
+    assert "--gguf: holds a whole model" in capsys.readouterr().err
+    monkeypatch.setattr(export_gguf.importlib.util, "find_spec", lambda name: None)
+    assert run(export.main, *argv) == 2
+    assert "pip install -e '.[gguf]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
