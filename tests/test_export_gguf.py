@@ -1,5 +1,9 @@
 """`minifc.export --gguf`: one file, which holds the same model, tokenizer and template."""
 
+import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,29 @@ from minifc import export, export_gguf
 from minifc.data import toy
 from minifc.loading import locate
 from minifc.text.calls import TAGS
+from minifc.text.template import stop_ids
+
+# Reads prompts from standard input, and answers with what llama.cpp writes, and how it cuts their texts.
+LLAMA_CPP = """
+import {getLlama} from 'node-llama-cpp';
+import {readFileSync, writeSync} from 'fs';
+const {file, cases, stops} = JSON.parse(readFileSync(0));
+const llama = await getLlama({build: 'never', gpu: false, logLevel: 'error'});
+const model = await llama.loadModel({modelPath: file});
+const context = await model.createContext({contextSize: 1024, threads: 1});
+const answers = [];
+for (const {ids, text} of cases) {
+    const sequence = context.getSequence();
+    const written = [];
+    for await (const token of sequence.evaluate(ids, {temperature: 0})) {
+        if (stops.includes(token) || written.push(token) === 120) break;
+    }
+    sequence.dispose();
+    answers.push({written, ids: model.tokenize(text, true), text: model.detokenize(written, false)});
+}
+writeSync(1, JSON.stringify(answers));
+process.exit(0);
+"""
 
 
 def write(caller: Path, tiny: Path, to: Path, kind: str, *more: str) -> Path:
@@ -60,6 +87,31 @@ def test_it_is_a_file_as_llama_cpp_writes_it(caller: Path, tiny: Path, tmp_path:
     assert types["<end_of_turn>"] == gguf.TokenType.CONTROL
     assert types["<0x0A>"] == gguf.TokenType.BYTE
     assert "tool_calls" in reader.fields["tokenizer.chat_template"].contents()
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_llama_cpp_writes_the_same_tokens(caller: Path, tiny: Path, tmp_path: Path, kind: str) -> None:
+    """And cuts the prompts into the same ids, and shows the tags of calls. NODE_PATH says where npm has put it."""
+    place = os.environ.get("NODE_PATH", "")
+    if not shutil.which("node") or not (Path(place) / "node-llama-cpp").is_dir():
+        pytest.skip("node has no node-llama-cpp: npm install node-llama-cpp, and NODE_PATH=.../node_modules")
+    file = write(caller, tiny, tmp_path / "out", kind)
+    loaded = minifc.load(file, dtype="float32")
+    stops = stop_ids(loaded.tokenizer, "gemma")
+    cases, expected = [], []
+    for case in toy.held_out_cases(8, seed=1):
+        prompt = minifc.render(case.messages()[:1], loaded.tokenizer, case.tools, "gemma", add_generation_prompt=True)
+        cases.append({"ids": prompt.ids, "text": prompt.text.removeprefix("<bos>")})
+        (new,) = minifc.generate(loaded.model, prompt.ids, 120, stops)
+        expected.append({"written": new, "ids": prompt.ids[1:], "text": loaded.tokenizer.decode(new)})
+    given = json.dumps({"file": str(file), "cases": cases, "stops": stops})
+    (tmp_path / "ask.mjs").write_text(LLAMA_CPP)
+    (tmp_path / "node_modules").symlink_to(place)
+    command = ["node", str(tmp_path / "ask.mjs")]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == expected
+    assert any("<tool_call>" in case["text"] for case in expected)
 
 
 def test_a_file_in_another_format_says_so(caller: Path, tiny: Path, tmp_path: Path) -> None:
