@@ -179,10 +179,14 @@ class _Reader:
         return Checked(found, tuple(checks)) if checks else found
 
     def not_followed(self, what: str) -> None:
+        """Say so: as an error, unless notes are taken."""
         if self.notes is None:
             raise SchemaError(what)
         self.left_out = True
-        if what not in self.notes:
+        self.note(what)
+
+    def note(self, what: str) -> None:
+        if self.notes is not None and what not in self.notes:
             self.notes.append(what)
 
     def several(self, schemas: Any, where: str) -> tuple[Schema, ...]:
@@ -276,8 +280,8 @@ class _Reader:
                 continue
             if language is not None:
                 patterns.append((f"{keyword} {schema[keyword]}", language))
-            elif self.notes is not None:
-                self.not_followed(f"{where}: {keyword} {schema[keyword]} is not known")
+            else:
+                self.note(f"{where}: {keyword} {schema[keyword]} is not known")
         try:
             found = string(*sizes, tuple(patterns))
         except SchemaError as error:
