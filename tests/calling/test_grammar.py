@@ -413,7 +413,7 @@ def test_several_tools(tiny_tokenizer: Tokenizer) -> None:
             {"type": "string", "pattern": "^[a-c]+$", "format": "date"},
             "no text has its form, pattern .* and format date",
         ),
-        ({"type": "string", "pattern": "^(a{1,90}b){1,90}$"}, "its automaton has more than 2,000 states"),
+        ({"type": "string", "pattern": "a.{12}$"}, "its automaton has more than 2,000 states"),
         ({"type": "object", "unevaluatedProperties": False}, "unevaluatedProperties is not followed"),
         ({"type": "banana"}, 'type "banana" is none of'),
         ({"type": []}, "type is an empty list"),
