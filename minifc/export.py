@@ -36,6 +36,7 @@ from minifc.gemma.model import Gemma
 from minifc.gguf import is_gguf, read_gguf
 from minifc.hub import TINY, Source, split_revision
 from minifc.loading import DTYPES, Located, locate
+from minifc.terminal import note
 from minifc.text.dialects import FORMATS, Dialect, dialect_of, exported_template
 from minifc.text.template import Format
 from minifc.text.tokenizer import ADDED_TOKENS, SETTINGS, Tokenizer, load_tokenizer
@@ -45,6 +46,7 @@ from minifc.tuning.vocab import fold_vocabulary
 
 # The chat template with `{% generation %}` around what the model writes: transformers and TRL learn from that alone.
 TRAINING_TEMPLATE = "training_chat_template.jinja"
+UNTIED = "this adapter makes the head a table of its own, and vLLM and llama.cpp know Gemma's as one with the embedding"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -125,6 +127,12 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     model.model.norm.float()
     with_adapter = logits(model, ids)
     fold_vocabulary(model)
+    if not model.config.tie_word_embeddings:
+        if gguf:
+            raise OptionError(
+                f"--gguf: {UNTIED}; train with the recipe lean, which keeps one table, or export a folder"
+            )
+        note(f"note: {UNTIED}; transformers and minifc run it")
     print(f"merged in float32: {_change(with_adapter, logits(model, ids, merge_to=dtype))}")
     merge(model.to(dtype))  # no layer is left to merge; the config learns of the new size
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")

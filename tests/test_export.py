@@ -296,9 +296,12 @@ def assert_exported(base: Path, run_folder: Path, to: Path, format: str, within:
 
 @pytest.mark.parametrize("format", ["gemma", "course"])
 @pytest.mark.parametrize("reuse", [False, True], ids=["appended", "reused"])
-def test_what_either_recipe_trains_is_exported(tiny: Path, tmp_path: Path, format: str, reuse: bool) -> None:
+def test_what_either_recipe_trains_is_exported(
+    tiny: Path, tmp_path: Path, format: str, reuse: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_folder = teach(tiny, tmp_path / "run", format, reuse)
     assert_exported(tiny, run_folder, tmp_path / "to", format)
+    assert ("makes the head a table of its own" in capsys.readouterr().out) == (format == "course")
     config = json.loads((tmp_path / "to" / "config.json").read_text())
     assert config["tie_word_embeddings"] == (format == "gemma")
     assert config["vocab_size"] == minifc.load_tokenizer(tiny).size + (0 if reuse else len(TAGS))

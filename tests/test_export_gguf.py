@@ -19,6 +19,8 @@ from minifc.data import toy
 from minifc.loading import locate
 from minifc.text.calls import TAGS
 from minifc.text.template import stop_ids
+from minifc.tuning.adapter import save_adapter
+from minifc.tuning.lora import ATTENTION, VOCABULARY
 
 # Reads prompts from standard input, and answers with what llama.cpp writes, and how it cuts their texts.
 LLAMA_CPP = """
@@ -117,6 +119,16 @@ def test_llama_cpp_writes_the_same_tokens(caller: Path, tiny: Path, tmp_path: Pa
 def test_a_file_in_another_format_says_so(caller: Path, tiny: Path, tmp_path: Path) -> None:
     file = write(caller, tiny, tmp_path / "out", "f16", "--format", "course")
     assert locate(file).format == "course"
+
+
+def test_a_head_of_its_own_is_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """llama.cpp would find a tensor too many."""
+    model, tokenizer = minifc.load_model(tiny, torch.float32), minifc.load_tokenizer(tiny)
+    minifc.add_lora(model, r=2, targets=(*ATTENTION, *VOCABULARY))
+    save_adapter(model, tokenizer, tmp_path / "adapter", str(tiny), "course")
+    assert run(export.main, str(tmp_path / "adapter"), "--to", str(tmp_path / "out"), "--gguf", "f16") == 2
+    assert "--gguf: this adapter makes the head a table of its own" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_refused_before_the_work(
