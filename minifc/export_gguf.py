@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from minifc.errors import OptionError
@@ -35,23 +36,23 @@ def write_gguf(model: Gemma, tokenizer: Tokenizer, path: Path, format: Format, k
     8 bits. Tensor after tensor is written, so that no second model is held.
     """
     import gguf
-    import numpy as np
 
     dialect = dialect_of(format, tokenizer)
     metadata = model_metadata(model.config) | tokenizer.gguf_metadata(dialect.marks)
     metadata |= {"tokenizer.chat_template": exported_template(format, tokenizer), "minifc.format": format}
     writer = gguf.GGUFWriter(path, metadata.pop("general.architecture"))
+    write: dict[type, Callable[[str, Any], None]] = {
+        bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
+    }  # fmt: skip
     for key, value in metadata.items():
-        write: dict[type, Callable[[str, Any], None]] = {
-            bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
-        }  # fmt: skip
         write.get(type(value), writer.add_array)(key, value)
     tensors = [(tensor_name(name), parameter.detach()) for name, parameter in model.named_parameters()]
     stored = [(name, numbers, _gguf_type(name, numbers, kind)) for name, numbers in tensors]
+    in_bytes = torch.empty(0, dtype=torch.uint8).numpy().dtype  # so shapes are given
     for name, numbers, type_ in stored:
         block, size = gguf.GGML_QUANT_SIZES[type_]
         shape = (*numbers.shape[:-1], numbers.shape[-1] // block * size)
-        writer.add_tensor_info(name, shape, np.dtype(np.uint8), numbers.numel() // block * size, raw_dtype=type_)
+        writer.add_tensor_info(name, shape, in_bytes, numbers.numel() // block * size, raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
