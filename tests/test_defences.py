@@ -34,8 +34,8 @@ TRIALS = [
     (
         "test_10",
         TURNS,
-        "{{ ns.written ~ turn_end }}{% endgeneration %}",
-        "{{ ns.written }}{% endgeneration %}{{ turn_end }}",
+        "{{- ns.written ~ turn_end }}{%- endgeneration %}",
+        "{{- ns.written }}{%- endgeneration %}{{- turn_end }}",
     ),
     ("test_10", "text/template.py", "(tokenizer.eos_id, tokenizer.end_of_turn_id)", "(tokenizer.eos_id,)"),
     ("test_10", "gemma/config.py", "if self.pad_token_id in self.eos_token_id:", "if False:"),
