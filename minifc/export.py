@@ -141,7 +141,7 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
             write_gguf(model, tokenizer, temporary / f"{to.resolve().name}-{gguf}.gguf", format, gguf)
         else:
             write_model(model, tokenizer, temporary, format)
-        card = model_card(to.resolve().name, base, dialect_of(format, tokenizer))
+        card = model_card(to.resolve().name, base, dialect_of(format, tokenizer), bool(gguf))
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -212,15 +212,22 @@ def _change(before: Tensor, after: Tensor) -> str:
     return f"logits change by at most {moved:.1e} of the largest; another token is likeliest at {other:.0%} of places"
 
 
-def model_card(name: str, base: Source, dialect: Dialect) -> str:
-    """The README.md of an exported model. It names a base model of the hub, and no folder of this machine."""
+def model_card(name: str, base: Source, dialect: Dialect, gguf: bool = False) -> str:
+    """The README.md of an exported model. It names a base model of the hub, and no folder of this machine.
+
+    gguf: whether the folder holds a GGUF file, instead of what transformers reads.
+    """
     repo, revision = split_revision(base.name) if base.commit else ("", "")
     licence = _licence(base, repo)
     terms = {"gemma": "that of Gemma, https://ai.google.dev/gemma/terms", "": "that of the base model"}
-    head = {"base_model": repo, "license": licence, "library_name": "transformers"}
+    head = {"base_model": repo, "license": licence, "library_name": "" if gguf else "transformers"}
     fields = "".join(f"{field}: {value}\n" for field, value in head.items() if value)
     at = f" (revision {revision})" if revision else ""
     start = "minifc's embedded model" if base.name == TINY else f"{repo}{at}" if repo else "A local Gemma model"
+    training = f"""
+`{TRAINING_TEMPLATE}` is the same with marks around what the model writes, for TRL's `chat_template_path`
+and `assistant_only_loss`.
+"""
     return f"""---
 {fields}tags: [function-calling, minifc]
 ---
@@ -231,9 +238,8 @@ def model_card(name: str, base: Source, dialect: Dialect) -> str:
 
 The chat template takes `tools`, and messages with `thinking` and `tool_calls`. A call is written as
 `{dialect.begin}`, {dialect.example}, `{dialect.end}`. The template refuses content that
-spells a control token. `{TRAINING_TEMPLATE}` is the same with marks around what the model
-writes, for TRL's `chat_template_path` and `assistant_only_loss`.
-
+spells a control token.
+{"" if gguf else training}
 Licence: {terms.get(licence, f"{licence}, that of the base model")}.
 """
 

@@ -213,12 +213,9 @@ def read_gguf(path: str | Path) -> Gguf:
     Raises CheckpointError for a file that is not whole, that contradicts itself, or that minifc does not read.
     """
     path = Path(path)
-    try:
-        state = path.stat()
-    except OSError:
-        raise CheckpointError(f"{path}: no such file") from None
-    metadata, tensors = _described(path, state.st_mtime_ns, state.st_size)
-    return Gguf(path, _mapped(path), metadata, tensors)  # mapped anew: what changes one's numbers changes no other's
+    data = _mapped(path)  # anew: what changes the numbers of one changes those of no other
+    state = path.stat()
+    return Gguf(path, data, *_described(path, state.st_mtime_ns, state.st_size))
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -226,6 +223,8 @@ def _mapped(path: Path) -> mmap.mmap:
         with path.open("rb") as file:
             # A private mapping: torch wants memory that it could write to, and the file stays as it is.
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # a folder; an empty file
         raise CheckpointError(f"{path}: cannot be read ({error}); {_WHOLE}") from None
 

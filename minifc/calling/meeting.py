@@ -161,10 +161,10 @@ class Meeting:
         names = [*one.properties, *(name for name in other.properties if name not in one.properties)]
         properties = {name: self._two(self.kind_of(one, name), self.kind_of(other, name)) for name in names}
         groups = [
-            (both(first, second), self._two(kind, its))
+            (met, self._two(kind, its))
             for first, kind in one.groups
             for second, its in other.groups
-            if _has_text(both(first, second))
+            if (met := compiled(both(first, second))) is not NOTHING
         ]
         some = tuple((names, kind) for names, kind in groups if kind is not NEVER)
         fewest, most = max(one.fewest, other.fewest), _least(one.most, other.most)
@@ -244,7 +244,3 @@ def _item(schema: Array, place: int) -> Schema:
 
 def _least(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else min(one, other)
-
-
-def _has_text(language: Language) -> bool:
-    return bool(automaton_of(language).accepting)

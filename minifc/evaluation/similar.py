@@ -6,7 +6,6 @@ all runs, the first one of two texts is the same with just that probability. A s
 orders; texts that agree in a band of four of them are candidates, and are alike if most of the 32 agree.
 """
 
-import re
 import zlib
 
 import torch
@@ -31,8 +30,9 @@ class Similar:
         self._names: list[str] = []
 
     def add(self, text: str, name: str) -> str | None:
-        """Remember a text by a name. The name of an earlier one that is nearly the same, or None."""
-        words = re.findall(r"\w+", text.lower())
+        """Remember a text, whose words have spaces between them, by a name. The name of an earlier one that is nearly
+        the same, or None."""
+        words = text.split()
         runs = {" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
         if len(runs) < SHORT:
             return None

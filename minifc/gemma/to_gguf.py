@@ -7,14 +7,15 @@ from minifc.gemma.config import GEMMA2, GemmaConfig
 from minifc.gemma.from_gguf import IN_GEMMA3, INSIDE, OPTIONAL, OUTSIDE, REQUIRED
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.weight")
-_TENSORS = {part: tensor for tensor, part in INSIDE.items()}
+_INSIDE = {part: tensor for tensor, part in INSIDE.items()}
+_OUTSIDE = {parameter: tensor for tensor, parameter in OUTSIDE.items()}
 
 
 def tensor_name(parameter: str) -> str:
     """llama.cpp's name of a parameter."""
     if match := _LAYER.fullmatch(parameter):
-        return f"blk.{match[1]}.{_TENSORS[match[2]]}.weight"
-    return {name: tensor for tensor, name in OUTSIDE.items()}[parameter]
+        return f"blk.{match[1]}.{_INSIDE[match[2]]}.weight"
+    return _OUTSIDE[parameter]
 
 
 def model_metadata(config: GemmaConfig) -> dict[str, Any]:

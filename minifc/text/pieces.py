@@ -18,7 +18,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 Piece = tuple[str, float, int]  # spelling, score, what it is for
 T = TypeVar("T")
 _SPACE = "\u2581"
-_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _VARINT, _BYTES, _FLOAT = 0, 2, 5  # protocol buffers' ways to write a value
 _BPE = 2
 _LARGEST = 2.0**127  # a float32 holds it
@@ -70,6 +70,11 @@ def model_proto(pieces: Iterable[Piece]) -> bytes:
     return b"".join([*written, _bytes(2, b"".join(trainer)), _bytes(3, b"".join(normalizer))])
 
 
+def unused_piece(id_: int) -> Piece:
+    """What stands for an id that has no spelling."""
+    return f"<unused piece {id_}>", 0.0, UNUSED
+
+
 def _piece(spelling: str, score: float, kind: int) -> bytes:
     """Field 1 is the spelling, field 2 the score, a float, and field 3 what it is for."""
     rest = struct.pack("<BfBB", 2 << 3 | _FLOAT, score, 3 << 3 | _VARINT, kind)
@@ -87,8 +92,7 @@ def with_new_pieces(proto: bytes, named: Mapping[int, str]) -> bytes:
         written.append(_piece(named[count], 0.0, USER_DEFINED) if is_new else proto[at : value.stop])
         count, at = count + (field == 1), value.stop
     for id_ in range(count, max(named, default=0) + 1):
-        is_new = id_ in named
-        written.append(_piece(named.get(id_, f"<unused piece {id_}>"), 0.0, USER_DEFINED if is_new else UNUSED))
+        written.append(_piece(*((named[id_], 0.0, USER_DEFINED) if id_ in named else unused_piece(id_))))
     return b"".join(written)
 
 
@@ -125,10 +129,12 @@ def json_pieces(data: Mapping[str, Any], size: int) -> list[Piece]:
     ranks = {piece: -float(rank) for rank, piece in reversed(list(enumerate(joined)))}
     pieces: list[Piece] = []
     spelled = {id_: piece for piece, id_ in data["model"]["vocab"].items()}
+    bytes_too = data["model"].get("byte_fallback", False)
     for id_ in range(size):
-        piece = spelled.get(id_, f"<unused piece {id_}>")
-        is_byte = data["model"].get("byte_fallback", False) and _BYTE_PIECE.fullmatch(piece)
-        kind = BYTE if is_byte else NORMAL if id_ in spelled else UNUSED
+        if (piece := spelled.get(id_)) is None:
+            pieces.append(unused_piece(id_))
+            continue
+        kind = BYTE if bytes_too and BYTE_PIECE.fullmatch(piece) else NORMAL
         pieces.append((piece, ranks.get(piece, -float(len(ranks))), kind))
     return pieces
 

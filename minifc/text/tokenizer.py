@@ -22,10 +22,10 @@ from minifc.files import read_json
 from minifc.gguf import is_gguf, read_gguf
 from minifc.text.calls import TAGS
 from minifc.text.pieces import (
+    BYTE_PIECE,
     CONTROL,
     NORMAL,
     UNKNOWN,
-    UNUSED,
     USER_DEFINED,
     Piece,
     gguf_pieces,
@@ -33,6 +33,7 @@ from minifc.text.pieces import (
     model_proto,
     read_pieces,
     tokenizer_json,
+    unused_piece,
     with_control_pieces,
     with_new_pieces,
 )
@@ -58,7 +59,6 @@ _DEFAULT_SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 _UNUSED = re.compile(r"<unused\d+>")
 _TAG = re.compile(r"</?\w+>")
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class _Backend(Protocol):
@@ -259,7 +259,7 @@ def _write_json(folder: Path, data: dict[str, Any], plain: list[dict[str, Any]],
 
 def _bytes_of(piece: str, may_be_byte: bool) -> bytes:
     """What a piece of the vocabulary writes."""
-    if may_be_byte and _BYTE.fullmatch(piece):
+    if may_be_byte and BYTE_PIECE.fullmatch(piece):
         return bytes([int(piece[3:5], 16)])
     return piece.replace("\u2581", " ").encode()
 
@@ -416,7 +416,7 @@ class Tokenizer:
         shown: control tokens that programs see in what a model writes, such as those of calls.
         """
         pieces = self._backend.read_pieces()
-        pieces += [(f"<unused piece {id_}>", 0.0, UNUSED) for id_ in range(len(pieces), self.size)]
+        pieces += map(unused_piece, range(len(pieces), self.size))
         for name, id_ in self.control.items():
             kind = UNKNOWN if name == UNK else USER_DEFINED if name in shown else CONTROL
             pieces[id_] = (name, pieces[id_][1], kind)

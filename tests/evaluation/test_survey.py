@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from minifc.data import Conversation, read_conversation
 from minifc.data.public.leaderboard import Leaderboard
+from minifc.errors import DataError
 from minifc.evaluation import survey as kinds
 from minifc.evaluation.similar import Similar
 from minifc.evaluation.survey import survey
@@ -92,6 +94,14 @@ def test_similar_texts_are_found_as_counting_finds_them() -> None:
     assert told[100] == 20
     assert told[70] <= 1  # of 120 words that share 70%, 54% of the runs of both
     assert sum(told[share] for share in range(0, 70, 10)) == 0
+
+
+def test_a_folder_that_is_no_leaderboards_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(
+            DataError, match=rf"^{re.escape(str(folder))}: no BFCL_v\*\.json; name the data folder of bfcl-eval$"
+        ):
+            Leaderboard.read(folder)
 
 
 def test_what_a_leaderboard_has_too_is_told(tmp_path: Path) -> None:

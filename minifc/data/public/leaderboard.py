@@ -9,6 +9,7 @@ from typing import Any
 
 from minifc.data.public.compose import Row
 from minifc.data.rows import read_rows
+from minifc.errors import DataError
 
 OVERLAP = 8  # words in a row
 _TYPES = {"number": "float", "object": "dict"}  # as it calls them
@@ -24,9 +25,11 @@ class Leaderboard:
     @classmethod
     def read(cls, folder: Path) -> "Leaderboard":
         """From all files of its data folder. Raises DataError."""
+        if not (files := sorted(folder.glob("BFCL_v*.json"))):
+            raise DataError(f"{folder}: no BFCL_v*.json; name the data folder of bfcl-eval")
         names: set[str] = set()
         runs: set[tuple[str, ...]] = set()
-        for _, row in read_rows(sorted(folder.glob("BFCL_v*.json"))):
+        for _, row in read_rows(files):
             names |= {function["name"] for function in row.get("function", [])}
             for turn in row.get("question", []):
                 for message in turn:
