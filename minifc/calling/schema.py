@@ -419,7 +419,9 @@ class _Reader:
             found.append(MultipleOf(as_written(step)))
         if "contains" in schema:
             fewest, most = self.sizes({"minContains": 1} | dict(schema), "minContains", "maxContains", where)
-            found.append(Contains(self.opened(schema["contains"], f"{where}.contains"), fewest, most))
+            item = self.opened(schema["contains"], f"{where}.contains")
+            if not self.left_out:
+                found.append(Contains(item, fewest, most))
         if isinstance(schema.get("propertyNames"), Mapping):
             found.append(Names(self.read({"type": "string"} | schema["propertyNames"], f"{where}.propertyNames")))
         for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):

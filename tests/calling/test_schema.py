@@ -149,6 +149,7 @@ def test_keywords(schema: Any, right: list[Any], wrong: list[Any]) -> None:
         ({"type": "string", "pattern": "x", "format": "(?<=a)"}, "tool f.v: format (?<=a) is not known"),
         ({"patternProperties": {r"(a)\1": {}}, "additionalProperties": False}, "tool f.v: patternProperties: pattern"),
         ({"not": {"$ref": "#/x"}}, "tool f.v.not: $ref '#/x' names"),
+        ({"contains": {"$ref": "#/x"}, "maxContains": 1}, "tool f.v.contains: $ref '#/x' names"),
         ({"if": {"$ref": "#/x"}, "then": {"type": "string"}}, "tool f.v.if: $ref '#/x' names"),
         ({"oneOf": [{"$ref": "#/x"}, {"type": "object"}]}, "tool f.v.oneOf[0]: $ref '#/x' names"),
     ],
@@ -159,7 +160,7 @@ def test_what_cannot_be_followed_is_left_out_and_noted(keywords: dict[str, Any],
     found = read_schema(parameters, "tool f", notes=notes)
     assert notes[0].startswith(noted)
     assert len(notes) == len(set(notes))
-    value = "x" if keywords.get("type") == "string" else {"aa": 1}
+    value: Any = "x" if keywords.get("type") == "string" else [1, 2] if "contains" in keywords else {"aa": 1}
     assert find_error({"v": value}, found) is None
     assert written({"v": value}, found)
     if "format" not in keywords:  # an unknown one is an annotation
