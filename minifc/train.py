@@ -331,9 +331,9 @@ def require_same(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Non
 
 def facts(job: Job) -> str:
     """Size, dtype and device of the model."""
-    first = next(job.model.parameters())
+    frozen = job.model.model.norm.weight  # what trains is fp32 in any model
     numbers = sum(p.numel() for p in job.model.parameters())
-    return f"{job.source.base.name}: {numbers:,} parameters, {name_of(first.dtype)} on {first.device}"
+    return f"{job.source.base.name}: {numbers:,} parameters, {name_of(frozen.dtype)} on {frozen.device}"
 
 
 def dimmed(text: str) -> str:
@@ -396,7 +396,7 @@ def extend(run: RunConfig, lora: LoraConfig, loop: LoopConfig, job: Job) -> RowW
         note(f"the model has these tokens already, and their rows stay as they are: {' '.join(job.frozen_tokens)}")
     note(f"LoRA on {len(layers)} layers; {trainable:,} numbers to train, an adapter of {4 * trainable / 1e6:.1f} MB")
     if set(lora.targets) & set(VOCABULARY):
-        itemsize = next(model.parameters()).dtype.itemsize
+        itemsize = model.model.norm.weight.dtype.itemsize
         table = model.model.embed_tokens.size * model.config.hidden_size * itemsize
         note(
             f"LoRA on the table, which reading and writing share: merged, it is two tables, {table / 1e6:,.0f} MB more"

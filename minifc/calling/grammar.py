@@ -6,49 +6,22 @@ Which tokens and which form these are, the dialect says; in some, nothing follow
 `Grammar` is a `gemma.generate.Constraint`.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, Stack, State, Value
+from minifc.calling.guide import SLACK, Guide
 from minifc.calling.kinds import UNSTATED, AnyOf, Constants, Object, Schema, bare, nesting
 from minifc.calling.schema import read_schema
-from minifc.calling.trie import Trie
 from minifc.errors import CallError, SchemaError, TokenizerError
 from minifc.text.calls import tool_schema
-from minifc.text.dialects import DELIMITER, Dialect, Part, dialect_of, to_bytes
+from minifc.text.dialects import Dialect, Part, dialect_of, to_bytes
 from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer
 from minifc.text.turns import turn_marks
-
-MOST_MASKS = 512  # kept for all grammars of a tokenizer; each is a byte per id
-SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
-
-
-@dataclass(frozen=True)
-class _Vocabulary:
-    """What is computed once for a tokenizer, and for whether it has a token around strings."""
-
-    written: dict[int, bytes]
-    trie: Trie
-    # Weak, so that a mask goes with its grammar: kept states of many sets of tools make garbage collection slow.
-    masks: "WeakKeyDictionary[State, _Mask]" = field(default_factory=WeakKeyDictionary)
-
-
-@dataclass
-class _Mask:
-    allowed: Tensor  # bool [V]
-    room: float  # the most ids that the call needs after any of these
-
-
-_BETWEEN = to_bytes(DELIMITER)
-_vocabularies: "WeakKeyDictionary[Tokenizer, dict[str | None, _Vocabulary]]" = WeakKeyDictionary()  # by the delimiter
 
 
 class Grammar:
@@ -85,6 +58,16 @@ class Grammar:
         """Whether the turn may end here: no call is open."""
         return self._state is None
 
+    @property
+    def called(self) -> bool:
+        """Whether a call of this turn has ended."""
+        return self._called
+
+    @property
+    def room(self) -> int:
+        """The number of ids, or a few more, that the shortest call takes, of the tool where this number is largest."""
+        return self._calls.room
+
     def allowed(self, budget: int | None = None) -> Tensor:
         """Which ids may come next: a new bool [V], over the tokenizer's ids.
 
@@ -92,7 +75,7 @@ class Grammar:
         call that is open, or that it opens, could not be completed within the rest of the budget.
         """
         calls = self._calls
-        mask = calls.outside(self._called, budget) if self._state is None else calls.mask(self._state, budget)
+        mask = calls.outside(self._called, budget) if self._state is None else calls.guide.mask(self._state, budget)
         return mask.clone()  # masks are kept: a caller that writes to one must not change the grammar
 
     def forced(self, budget: int | None = None) -> list[int]:
@@ -102,22 +85,20 @@ class Grammar:
         """
         if self._state is None:
             return []
-        if budget is not None and (ending := self._calls.ending(self._state, budget)):
-            return ending
-        return self._calls.forced(self._state)
+        return self._calls.guide.forced(self._state, budget)
 
     def advance(self, id_: int) -> None:
         """Take the id that was written. Raises CallError if it is not allowed."""
         calls = self._calls
         if self._state is not None:
-            self._state = calls.after(self._state, id_)
+            self._state = calls.guide.after(self._state, id_)
             self._called = self._called or self._state is None
-        elif not (0 <= id_ < calls.size and calls.outside(self._called)[id_]):
-            raise calls.not_allowed(id_)
+        elif not (0 <= id_ < calls.guide.size and calls.outside(self._called)[id_]):
+            raise calls.guide.not_allowed(id_)
         if id_ in calls.marks:
             self._part = calls.dialect.part_after(self._part, calls.marks[id_])
             if self._part == "call" and self._state is None:
-                self._state = calls.start
+                self._state = calls.guide.start
 
 
 class _Calls:
@@ -130,18 +111,14 @@ class _Calls:
         for token in dialect.call_tokens:
             if token not in tokenizer.control:
                 raise TokenizerError(f"the tokenizer has no {token}; register it: minifc.add_tokens")
-        self.tokenizer, self.size = tokenizer, tokenizer.size
-        self.begin, self.end = tokenizer.control[dialect.begin], tokenizer.control[dialect.end]
-        self.delimiter = tokenizer.control[dialect.delimiter] if dialect.delimiter else None
+        self.begin, end = tokenizer.control[dialect.begin], tokenizer.control[dialect.end]
         self.marks = turn_marks(tokenizer, dialect)
-        self.anything = torch.ones(self.size, dtype=torch.bool)
-        self.anything[self.end] = False  # nothing is open
+        self.anything = torch.ones(tokenizer.size, dtype=torch.bool)
+        self.anything[end] = False  # nothing is open
         self.after_call = self.anything
         if dialect.calls_end_turn:
-            self.after_call = torch.zeros(self.size, dtype=torch.bool)
+            self.after_call = torch.zeros(tokenizer.size, dtype=torch.bool)
             self.after_call[[self.begin, *stop_ids(tokenizer, format)]] = True
-        self.vocabulary = _vocabulary(tokenizer, self.delimiter, dialect)
-        self.written = self.vocabulary.written
         schemas = check_tools(tools, dialect, notes)
         syntax = dialect.syntax
         depths: dict[Schema, float] = {}
@@ -150,10 +127,8 @@ class _Calls:
             depths |= nesting(schema)
             rest: Stack = (to_bytes(syntax.closing), None) if syntax.closing else None
             stacks.append((to_bytes(syntax.opening(name)), (Value(schema, syntax.depth), rest)))
-        automaton = Automaton(depths, syntax)
-        self.start = automaton.state(stacks)
-        self._endings = [automaton.ending(stack) for stack in stacks]
-        self._needed: dict[State, int] = {}
+        delimiter = tokenizer.control[dialect.delimiter] if dialect.delimiter else None
+        self.guide = Guide(Automaton(depths, syntax), stacks, tokenizer, end, delimiter)
 
     def outside(self, called: bool, budget: int | None = None) -> Tensor:
         """Which ids may come outside a call, before or after the first one. One may begin only if each tool's shortest
@@ -165,129 +140,10 @@ class _Calls:
         mask[self.begin] = False
         return mask
 
-    @cached_property
+    @property
     def room(self) -> int:
         """The number of ids of the shortest call, of the tool where this number is largest."""
-        return max(len(self.spell(ending)) for ending in self._endings) + 2 + SLACK
-
-    def mask(self, state: State, budget: int | None) -> Tensor:
-        """Which ids may come inside a call."""
-        masks = self.vocabulary.masks
-        if state not in masks:
-            if len(masks) >= MOST_MASKS:
-                del masks[next(iter(masks))]  # the oldest
-            masks[state] = self._mask(state, _in_bytes if budget is not None else _unknown)
-        known = masks[state]
-        if budget is None or budget > known.room:
-            return known.allowed
-        # Room is counted in bytes first, of which an id may write several; only near the end in ids, which is slower.
-        closer = self._mask(state, self.needed, budget)
-        known.room = closer.room
-        return closer.allowed
-
-    def _mask(self, state: State, needed: Callable[[State], float], budget: int | None = None) -> _Mask:
-        room = 0.0
-
-        def fits(after: State) -> bool:
-            nonlocal room
-            more = needed(after)
-            room = max(room, more)
-            return budget is None or more < budget
-
-        allowed = torch.zeros(self.size, dtype=torch.bool)
-        self.vocabulary.trie.allowed(state, allowed, fits)
-        allowed[self.end] = state.complete
-        return _Mask(allowed, room)
-
-    def needed(self, state: State) -> int:
-        """The number of ids that complete the call."""
-        if state not in self._needed:
-            self._needed[state] = len(self.spell(state.ending)) + 1
-        return self._needed[state]
-
-    def after(self, state: State, id_: int) -> State | None:
-        """The state after an id; None after the end of the call."""
-        if id_ == self.end and state.complete:
-            return None
-        following: State | None = state if id_ in self.written else None
-        for byte in self.written.get(id_, b""):
-            following = following.step(byte) if following else None
-        if following is None:
-            raise self.not_allowed(id_)
-        return following
-
-    def not_allowed(self, id_: int) -> CallError:
-        text = repr(self.tokenizer.decode([id_])) if 0 <= id_ < self.size else f"id {id_} of {self.size}"
-        return CallError(f"{text} is not allowed here")
-
-    def forced(self, state: State) -> list[int]:
-        text = bytearray()
-        following = state
-        while (byte := following.only_byte()) is not None:
-            text.append(byte)
-            following = following.step(byte) or state
-        if text and text[0] & 0xC0 == 0x80:  # inside a character: there only single bytes can follow
-            return []
-        before, delimiter, last = bytes(text).rpartition(_BETWEEN)  # text around a token is cut by itself
-        ids = self.tokenizer.encode(last.decode(errors="ignore"))  # it may break off inside a character too
-        if following.stacks == {None} and b"".join(self.written[id_] for id_ in ids) == last:
-            return [*self.spell(before + delimiter), *ids, self.end]
-        # What follows may belong into one token with the last piece: that is the model's to choose.
-        return [*self.spell(before + delimiter), *self._leading(ids[:-1], last)]
-
-    def ending(self, state: State, budget: int) -> list[int]:
-        """The ids that complete the call, if the budget is hardly enough for more; else []."""
-        # A byte is at most one id, so there is often no need to look closely.
-        if budget > len(state.ending) + 1 + SLACK or budget > self.needed(state) + SLACK:
-            return []
-        return [*self.spell(state.ending), self.end]
-
-    def spell(self, text: bytes) -> list[int]:
-        """Ids that write this text, which may begin inside a character."""
-        first, *others = text.split(_BETWEEN)
-        ids = self._spell_text(first)
-        for other in others:
-            assert self.delimiter is not None
-            ids += [self.delimiter, *self._spell_text(other)]
-        return ids
-
-    def _spell_text(self, text: bytes) -> list[int]:
-        ids = self.tokenizer.encode(text.decode(errors="ignore"))
-        if b"".join(self.written[id_] for id_ in ids) == text:
-            return ids
-        ids = []
-        while text:
-            ids.append(self.vocabulary.trie.longest(text))
-            text = text[len(self.written[ids[-1]]) :]
-        return ids
-
-    def _leading(self, ids: list[int], text: bytes) -> list[int]:
-        """The ids that spell a beginning of `text`: the tokenizer takes U+2581 for a space."""
-        spelled, count = b"", 0
-        while count < len(ids) and text.startswith(spelled + self.written[ids[count]]):
-            spelled, count = spelled + self.written[ids[count]], count + 1
-        return ids[:count]
-
-
-def _vocabulary(tokenizer: Tokenizer, delimiter: int | None, dialect: Dialect) -> _Vocabulary:
-    """What each id writes, kept for the next grammar; the token around strings writes 0xFF."""
-    kept = _vocabularies.setdefault(tokenizer, {})
-    if dialect.delimiter not in kept:
-        written = tokenizer.written()
-        if delimiter is not None:  # and no other id does: as a byte it is part of no character
-            written = {id_: text for id_, text in written.items() if _BETWEEN not in text} | {delimiter: _BETWEEN}
-        kept[dialect.delimiter] = _Vocabulary(written, Trie((text, id_) for id_, text in written.items()))
-    return kept[dialect.delimiter]
-
-
-def _in_bytes(state: State) -> int:
-    """An upper bound for the number of ids that complete the call."""
-    return len(state.ending) + 1
-
-
-def _unknown(state: State) -> float:
-    """Without a budget, what completes the call need not be worked out."""
-    return math.inf
+        return self.guide.shortest + 1 + SLACK
 
 
 def check_tools(

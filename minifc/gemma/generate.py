@@ -1,12 +1,13 @@
 """The decoding loop: prompts in, new ids out.
 
-Rows of a batch are padded on the left, so that all of them end, and go on, together.
+Rows are answers that are written side by side. Each has its own prompt, sampling, constraint and length, so that they
+can join a batch and leave it at any step.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from minifc.errors import OptionError, ParameterError
 from minifc.gemma.cache import KVCache
 from minifc.gemma.model import Gemma
+
+READ = 16  # tokens, padding included, that a step reads at once: as many hardly take longer than one
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,141 @@ class Constraint(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Choice:
+    """An id that was written, and how likely it was among the ids that were allowed."""
+
+    id: int
+    logprob: float = 0.0  # at temperature 1; of a forced id 0
+    likeliest: tuple[tuple[int, float], ...] = ()  # ids with their logprobs, the likeliest first
+    forced: bool = False  # written without asking the model
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer: what it is to be, and what is written of it."""
+
+    prompt: list[int]
+    max_new_tokens: int
+    stop_ids: Sequence[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+    likeliest: int | None = None  # how many ids to compare with each that is written; None is not even that one
+    choices: list[Choice] = field(default_factory=list)
+    end: Literal["stop", "length"] | None = None  # why it ended: by a stop id, or at the limit
+    unread: list[int] = field(default_factory=list)  # what the model has not read yet
+
+    def __post_init__(self) -> None:
+        seed = self.sampling.seed
+        self._draw = torch.Generator().manual_seed(seed) if seed is not None else None
+        self._history = set(self.prompt) if self.sampling.repetition_penalty != 1 else set[int]()
+        self.unread = list(self.prompt)
+        self._follow()
+
+    @property
+    def ids(self) -> list[int]:
+        """What is written, without the stop id."""
+        return [choice.id for choice in self.choices]
+
+    @property
+    def left(self) -> int:
+        return self.max_new_tokens - len(self.choices)
+
+    def choose(self, logits: Tensor) -> None:
+        """Write the next id, by logits fp32 [V], and what follows from it without a choice."""
+        if self.constraint:
+            keep_allowed(self.constraint.allowed(self.left), logits)
+        (id_,) = _pick(logits[None], self.sampling, [self._history], self._draw)
+        self._write(self._choice(id_, logits))
+        self._follow()
+
+    def _choice(self, id_: int, logits: Tensor) -> Choice:
+        if self.likeliest is None:
+            return Choice(id_)
+        logprobs = logits.log_softmax(-1)
+        top = logprobs.topk(min(self.likeliest, len(logprobs)))
+        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        return Choice(id_, float(logprobs[id_]), tuple((i, value) for i, value in pairs if value > -math.inf))
+
+    def _write(self, choice: Choice) -> None:
+        if choice.id in self.stop_ids:
+            self.end = "stop"
+            return
+        self.choices.append(choice)
+        self.unread.append(choice.id)
+        if self.sampling.repetition_penalty != 1:
+            self._history.add(choice.id)
+        if self.constraint:
+            self.constraint.advance(choice.id)
+        if not self.left:
+            self.end = "length"
+
+    def _follow(self) -> None:
+        """Write the ids that the constraint forces."""
+        while self.constraint and not self.end and (forced := self.constraint.forced(self.left)):
+            for id_ in forced:
+                if not self.end:
+                    self._write(Choice(id_, forced=True))
+
+
+class Batch:
+    """Rows that are written side by side, with one cache. Their order may change when one leaves."""
+
+    def __init__(self, model: Gemma) -> None:
+        self.model = model
+        self.rows: list[Row] = []
+        self.cache = KVCache(model.config, 0)
+
+    @torch.inference_mode()
+    def join(self, rows: Sequence[Row], cache: KVCache | None = None) -> None:
+        """Read the rest of the prompts and choose the first ids.
+
+        cache: holds the beginning of each row's prompt; it is copied, or used itself where the batch is empty.
+        """
+        if cache is None:
+            longest = max(len(row.unread) + row.max_new_tokens for row in rows)
+            cache = KVCache(self.model.config, len(rows), longest)
+        for row, length in zip(rows, cache.lengths, strict=True):
+            del row.unread[:length]
+        self._read(rows, cache, max(len(row.unread) for row in rows))
+        if self.rows:
+            self.cache.join(cache)
+        else:
+            self.cache = cache
+        self.rows += rows
+
+    def step(self) -> None:
+        """Read some of what was written, and choose an id for each row of which all was read."""
+        longest = max(len(row.unread) for row in self.rows)
+        self._read(self.rows, self.cache, longest if len(self.rows) == 1 else min(longest, READ // len(self.rows) or 1))
+
+    @torch.inference_mode()
+    def leave(self, row: Row) -> None:
+        place = self.rows.index(row)
+        self.cache.remove(place)
+        self.rows[place] = self.rows[-1]
+        self.rows.pop()
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[Row], cache: KVCache, T: int) -> None:
+        """Read at most T ids of each row; rows that have ended read none."""
+        read = [[] if row.end else row.unread[:T] for row in rows]
+        longest = max(map(len, read))
+        device = next(self.model.parameters()).device
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in read], device=device)  # [B, T]
+        padded = any(len(row) < longest for row in read)
+        mask = [[1] * len(row) + [0] * (longest - len(row)) for row in read] if padded else None
+        cache.grow(max(length + len(row) for length, row in zip(cache.lengths, read, strict=True)))
+        hidden = self.model.hidden(ids, attention_mask=torch.tensor(mask, device=device) if mask else None, cache=cache)
+        for row, ids_read in zip(rows, read, strict=True):
+            del row.unread[: len(ids_read)]
+        asked = [place for place, ids_read in enumerate(read) if ids_read and not rows[place].unread]
+        if asked:
+            logits = self.model.logits(torch.stack([hidden[place, len(read[place]) - 1] for place in asked]))  # [n, V]
+            for place, scores in zip(asked, logits, strict=True):
+                rows[place].choose(scores)
+
+
 Prompts = Tensor | Sequence[int] | Sequence[Sequence[int]]
 
 
@@ -76,6 +214,7 @@ def generate(
 
     ids: int64 [B, T], or a list of prompts of any lengths, or one prompt.
     stop_ids: by default the config's eos_token_id, for gemma-2-*-it (1, 107): eos and end of turn.
+    seed: of the first row; each further one has the next number.
     constraints: one, or None, for each row. What they force is written without asking the model.
     """
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
@@ -87,7 +226,6 @@ def generate(
     return rows
 
 
-@torch.inference_mode()
 def stream(
     model: Gemma,
     ids: Prompts,
@@ -99,62 +237,47 @@ def stream(
 ) -> Iterator[list[int | None]]:
     """As `generate`, a step at a time: for each row its next id, or None once it has stopped.
 
-    cache: holds the first `cache.length` ids of each prompt; the model reads only the rest. The prompts must be equally
-        long. The cache grows as needed and takes in the new ids too, except the last ones, which the model was not
-        given any more: `cache.length` tells how many ids it holds.
+    cache: holds the first `cache.lengths` ids of the prompts; the model reads only the rest. The cache grows as needed
+        and takes in the new ids too, except the last ones, which the model was not given any more.
     """
-    sampling = sampling or Sampling()
-    stop_ids = model.config.eos_token_id if stop_ids is None else stop_ids
-    rows = _as_rows(ids)
-    if not rows or not all(rows):
+    prompts = _as_rows(ids)
+    if not prompts or not all(prompts):
         raise OptionError("every prompt needs at least one token")
     if max_new_tokens < 1:
         return
     size = model.model.embed_tokens.size
-    if bad := [id_ for row in rows for id_ in row if not 0 <= id_ < size]:
+    if bad := [id_ for prompt in prompts for id_ in prompt if not 0 <= id_ < size]:
         raise OptionError(f"id {bad[0]} in a prompt; the model's vocabulary has {size}")
-    device = next(model.parameters()).device
-    draw = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else None
-    longest = max(map(len, rows))
-    if cache is None:
-        cache = KVCache(model.config, len(rows), longest + max_new_tokens)
-    elif any(len(row) != longest for row in rows) or cache.length >= longest:
-        raise OptionError(f"the cache holds {cache.length} tokens; the prompts must be longer, and all of one length")
-    histories = [set(row) for row in rows]
-    stopped = [False] * len(rows)
-
-    constraints = constraints or [None] * len(rows)
-    forced = [constraint.forced(max_new_tokens) if constraint else [] for constraint in constraints]
-    # What the model has yet to read, int64 [B, T]: first the prompts, then what was written since it was last asked.
-    unread = torch.tensor([([0] * (longest - len(row)) + row)[cache.length :] for row in rows], device=device)
-    padding: Tensor | None = torch.tensor(
-        [([0] * (longest - len(row)) + [1] * len(row))[cache.length :] for row in rows], device=device
-    )
-    for left in range(max_new_tokens - 1, -1, -1):
-        if any(not (ids or done) for ids, done in zip(forced, stopped, strict=True)):  # somebody has a choice
-            cache.grow(cache.length + unread.shape[1])
-            hidden = model.hidden(unread, attention_mask=padding, cache=cache)
-            unread, padding = unread[:, :0], None
-            logits = model.logits(hidden[:, -1].contiguous())  # [B, V]
-            for scores, constraint, done in zip(logits, constraints, stopped, strict=True):
-                if constraint and not done:  # a call in which the row stopped may have no room left to be completed
-                    keep_allowed(constraint.allowed(left + 1), scores)
-            new = _pick(logits, sampling, histories, draw)
+    held = cache.lengths if cache else [0] * len(prompts)
+    if len(held) != len(prompts):
+        raise OptionError(f"the cache holds {len(held)} rows, and there are {len(prompts)} prompts")
+    for prompt, length in zip(prompts, held, strict=True):
+        if len(prompt) <= length:
+            raise OptionError(f"the cache holds {length} tokens of a prompt of {len(prompt)}; it must be longer")
+    stop_ids = model.config.eos_token_id if stop_ids is None else stop_ids
+    sampling = sampling or Sampling()
+    rows = [
+        Row(prompt, max_new_tokens, stop_ids, _for_row(sampling, number), constraint)
+        for number, (prompt, constraint) in enumerate(zip(prompts, constraints or [None] * len(prompts), strict=True))
+    ]
+    batch = Batch(model)
+    count = 0  # of the steps that are told
+    while not all(row.end and len(row.choices) <= count for row in rows):
+        # What is forced comes in runs: some rows are ahead of the others.
+        if all(row.end or len(row.choices) > count for row in rows):
+            yield [row.choices[count].id if len(row.choices) > count else None for row in rows]
+            count += 1
+        elif not batch.rows:
+            batch.join(rows, cache)
         else:
-            new = [0] * len(rows)
-        new = [ids.pop(0) if ids else id_ for ids, id_ in zip(forced, new, strict=True)]
-        for row, id_ in enumerate(new):
-            stopped[row] = stopped[row] or id_ in stop_ids
-            histories[row].add(id_)
-            if (constraint := constraints[row]) and not stopped[row]:
-                constraint.advance(id_)
-                forced[row] = forced[row] or constraint.forced(left)
-        yield [None if done else id_ for done, id_ in zip(stopped, new, strict=True)]
-        if all(stopped):
-            return
-        unread = torch.cat((unread, torch.tensor(new, device=device)[:, None]), 1)
-        if padding is not None:  # the model was not asked yet: what is forced lies behind the prompts
-            padding = torch.cat((padding, torch.ones_like(unread[:, :1])), 1)
+            batch.step()
+        if cache is None:
+            for row in [row for row in batch.rows if row.end]:
+                batch.leave(row)
+
+
+def _for_row(sampling: Sampling, number: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + number)
 
 
 def keep_allowed(allowed: Tensor, scores: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Decoding with a cache gives the logits of reading the whole text at once, however it is cut."""
 
+import random
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any
@@ -117,7 +118,7 @@ def test_growing_at_least_doubles_and_stops_at_the_window(pair: Any, random_ids:
         cache.grow(room)
         places.append((cache.max_length, [cache._keys[layer].shape[2] for layer in range(4)]))
     sliding = [kind == SLIDING for kind in gemma.config.layer_types]
-    assert places == [(n, [min(n, W) if slides else n for slides in sliding]) for n in (5, 10, 20, 100)]
+    assert places == [(n, [1 + (min(n, W) if slides else n) for slides in sliding]) for n in (5, 10, 20, 100)]
 
 
 # Padding
@@ -146,17 +147,71 @@ def test_left_padded_rows_go_on_as_each_would_alone(
         assert gap(logits[row, -len(alone) :], pair().expected(alone[None])[0]) < EQUAL
 
 
-def test_a_right_padded_prompt_can_be_continued(pair: Any, random_ids: Any, gap: Any) -> None:
-    """Or is refused: cache.py asks for padding on the left, Gemma.forward's docstring allows either side."""
-    gemma, prompt, later = pair().ours, random_ids(1, 3), random_ids(1, 6)
-    cache = KVCache(gemma.config, 1, 64)
-    mask = torch.tensor([[1] * 3 + [0] * 10])
-    try:
-        gemma(torch.nn.functional.pad(prompt, (0, 10)), attention_mask=mask, cache=cache)
-    except (MinifcError, ValueError):
-        return
+@pytest.mark.parametrize("lengths", [(3, 13), (T, 1), (W, W + 1)], ids=str)
+def test_right_padded_rows_go_on_as_each_would_alone(
+    pair: Any, random_ids: Any, gap: Any, lengths: tuple[int, ...]
+) -> None:
+    gemma, prompts, later = pair().ours, [random_ids(1, length)[0] for length in lengths], random_ids(2, 2 * W)
+    cache = KVCache(gemma.config, 2, max(lengths) + 2 * W)
+    ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=5)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    gemma(ids, attention_mask=mask, cache=cache)
+    assert cache.lengths == list(lengths)
     logits = decode(gemma, later, (1,), cache)
-    assert gap(logits, pair().expected(torch.cat((prompt, later), 1))[:, 3:]) < EQUAL
+    for row, (prompt, more) in enumerate(zip(prompts, later, strict=True)):
+        assert gap(logits[row], pair().expected(torch.cat((prompt, more))[None])[0, len(prompt) :]) < EQUAL
+
+
+# Rows that come and go
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_that_join_and_leave_and_read_at_their_own_pace_equal_each_alone(
+    pair: Any, random_ids: Any, gap: Any, seed: int
+) -> None:
+    """60 random events: a row joins with a text of its own, leaves, or each row reads 0 to 5 tokens, far past the
+    window. After each reading the logits are those of reading the row's whole text at once."""
+    gemma, rng = pair().ours, random.Random(seed)
+    cache, texts = KVCache(gemma.config, 0, 3), list[Tensor]()
+    largest = 0
+    for _ in range(60):
+        event = rng.choice(("join", "leave", "read", "read", "read"))
+        if event == "join" and len(texts) < 5:
+            text = random_ids(1, rng.randint(1, 3 * W))[0]
+            other = KVCache(gemma.config, 1, rng.choice((len(text), 50)))
+            gemma(text[None], cache=other)
+            cache.join(other if rng.random() < 0.5 else other.copy())
+            texts.append(text)
+        elif event == "leave" and texts:
+            row = rng.randrange(len(texts))
+            cache.remove(row)
+            texts[row] = texts[-1]
+            texts.pop()
+        elif event == "read" and texts:
+            counts = [rng.randint(0, 5) for _ in texts]
+            if not any(counts):
+                continue
+            new = random_ids(len(texts), max(counts))
+            mask = (torch.arange(max(counts)) < torch.tensor(counts)[:, None]).long()
+            cache.grow(max(len(text) + count for text, count in zip(texts, counts, strict=True)))
+            logits = gemma(new, attention_mask=mask, cache=cache)
+            for row, count in enumerate(counts):
+                texts[row] = torch.cat((texts[row], new[row, :count]))
+                if count:
+                    whole = pair().expected(texts[row][None])[0, -count:]
+                    assert gap(logits[row, :count], whole) < EQUAL
+            largest = max(largest, *map(len, texts))
+        assert cache.lengths == list(map(len, texts))
+    assert largest > 3 * W
+
+
+def test_a_copy_goes_on_by_itself(pair: Any, random_ids: Any, gap: Any) -> None:
+    gemma, begun, one, other = pair().ours, random_ids(1, 20), random_ids(1, 9), random_ids(1, 9)
+    cache = KVCache(gemma.config, 1, 40)
+    gemma(begun, cache=cache)
+    copied = cache.copy()
+    for ids, kept in ((one, cache), (other, copied)):
+        assert gap(decode(gemma, ids, (2, 1), kept), pair().expected(torch.cat((begun, ids), 1))[:, 20:]) < EQUAL
 
 
 # Bounds
@@ -167,7 +222,7 @@ def test_memory_of_a_sliding_layer_is_bounded_by_the_window(pair: Any, random_id
     cache = KVCache(gemma.config, 2, 100)
     decode(gemma, random_ids(2, 60), (20, 1), cache)
     places = [cache._keys[layer].shape[2] for layer in range(4)]
-    expected = [W if kind == SLIDING else 100 for kind in gemma.config.layer_types]
+    expected = [1 + (W if kind == SLIDING else 100) for kind in gemma.config.layer_types]  # one is for padding
     assert places == [cache._values[layer].shape[2] for layer in range(4)] == expected
 
 
@@ -221,8 +276,8 @@ def a_slot_too_few(init: Any) -> Callable[..., None]:
 
 
 def a_slot_aside(extend: Any) -> Callable[..., Tensor]:
-    def mutated(self: Any, start: int, positions: Tensor) -> Tensor:
-        keys = extend(self, start, positions)
+    def mutated(self: Any, positions: Tensor, length: int) -> Tensor:
+        keys = extend(self, positions, length)
         self.write = (self.write + 1) % self.slots
         return keys
 
@@ -231,7 +286,7 @@ def a_slot_aside(extend: Any) -> Callable[..., Tensor]:
 
 def keys_in_order(extend: Any) -> Callable[..., Tensor]:
     """Take the ring's slots for a queue."""
-    return lambda self, start, positions: extend(self, start, positions).sort(-1).values
+    return lambda self, positions, length: extend(self, positions, length).sort(-1).values
 
 
 def positions_from_zero(_: Any) -> Callable[..., Tensor]:

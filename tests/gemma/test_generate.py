@@ -1,5 +1,6 @@
 """The decoding loop: greedy is argmax, sampling is transformers' sampling, and rows stop where they should."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from minifc.errors import OptionError
 from minifc.gemma import generate as generate_module
 from minifc.gemma.cache import KVCache
-from minifc.gemma.generate import Sampling, _pick, generate, stream
+from minifc.gemma.generate import Batch, Row, Sampling, _pick, generate, stream
 from minifc.gemma.model import Gemma
 
 N = 40  # new tokens: with a window of 8, most are made from keys the ring has overwritten
@@ -139,8 +140,8 @@ def test_a_stream_ends_when_all_rows_have_stopped(talker: Any, free: list[list[i
     stop_ids = (free[0][5], free[1][7])
     ends = [len(until(ids, stop_ids)) for ids in free]
     steps = list(stream(talker.ours, PROMPTS, N, stop_ids))
-    assert len(steps) == max(ends) + 1
-    assert steps[-1] == [None, None]
+    assert len(steps) == max(ends)
+    assert [step.count(None) for step in steps] == [sum(end <= i for end in ends) for i in range(max(ends))]
 
 
 def test_a_stream_gives_ids_as_they_come(talker: Any, free: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,12 +202,91 @@ def test_a_repetition_penalty_counts_what_the_cache_holds(talker: Any, random_id
     assert begun + went_on == generate(gemma, prompt, 20, (), repetition_penalty=5.0)[0]
 
 
-@pytest.mark.parametrize("rows", [[[3, 4, 5], [3, 4]], [[3, 4], [3, 4]]], ids=["of two lengths", "nothing new"])
-def test_prompts_that_do_not_go_on_from_the_cache_are_refused(talker: Any, rows: list[list[int]]) -> None:
+def test_prompts_with_beginnings_of_any_length_in_the_cache_go_on(talker: Any, random_ids: Any) -> None:
+    gemma, prompts = talker.ours, [random_ids(1, length)[0].tolist() for length in (30, 9, 12)]
+    cache = KVCache(gemma.config, 0)
+    for prompt, held in zip(prompts, (7, 1, 11), strict=True):
+        one = KVCache(gemma.config)
+        gemma(torch.tensor([prompt[:held]]), cache=one)
+        cache.join(one)
+    steps = list(stream(gemma, prompts, N, (), cache=cache))
+    assert [list(row) for row in zip(*steps, strict=True)] == generate(gemma, prompts, N, ())
+    assert cache.lengths == [len(prompt) + N - 1 for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[3, 4, 5], [3, 4]], "the cache holds 2 tokens of a prompt of 2; it must be longer"),
+        ([[3, 4, 5]], "the cache holds 2 rows, and there are 1 prompts"),
+    ],
+    ids=["nothing new", "other rows"],
+)
+def test_prompts_that_do_not_go_on_from_the_cache_are_refused(talker: Any, rows: list[list[int]], message: str) -> None:
     cache = KVCache(talker.ours.config, 2)
     talker.ours(torch.tensor([[3, 4], [3, 4]]), cache=cache)
-    with pytest.raises(OptionError, match="the cache holds 2 tokens; the prompts must be longer"):
+    with pytest.raises(OptionError, match=message):
         next(stream(talker.ours, rows, 3, (), cache=cache))
+
+
+# Rows that join and leave
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_of_a_batch_equal_each_alone(talker: Any, random_ids: Any, seed: int) -> None:
+    """Twelve rows with samplings, limits, stops and constraints of their own join, some of them in pairs, and some
+    leave before their end."""
+    gemma, rng = talker.ours, random.Random(seed)
+    size = gemma.model.embed_tokens.size
+
+    def row(number: int) -> Row:
+        draw = random.Random(f"{seed} {number}")
+        prompt = random_ids(1, draw.randint(1, 30))[0].tolist()
+        sampling = draw.choice((Sampling(), Sampling(1.0, seed=number), Sampling(repetition_penalty=3.0)))
+        stops = (draw.randrange(size),)
+        return Row(prompt, draw.randint(1, N), stops, sampling, Odd(size) if draw.random() < 0.4 else None)
+
+    waiting = [row(number) for number in range(12)]
+    begun, batch = list[Row](), Batch(gemma)
+    while waiting or batch.rows:
+        if waiting and (not batch.rows or rng.random() < 0.3):
+            new = [waiting.pop() for _ in range(min(len(waiting), rng.choice((1, 1, 2))))]
+            batch.join(new)
+            begun += new
+        else:
+            batch.step()
+        for one in [one for one in batch.rows if one.end or rng.random() < 0.01]:
+            batch.leave(one)
+    assert len(begun) == 12
+    assert sum(one.end is None for one in begun) < 6
+    for one in begun:
+        again = Odd(size) if one.constraint else None
+        alone = Row(one.prompt, one.max_new_tokens, one.stop_ids, one.sampling, again)
+        by_itself = Batch(gemma)
+        by_itself.join([alone])
+        while not alone.end:
+            by_itself.step()
+        assert one.ids == (alone.ids if one.end else alone.ids[: len(one.ids)])
+        assert one.end in (alone.end, None)
+
+
+def test_choices_tell_how_likely_they_were(talker: Any) -> None:
+    """Among what was allowed; and what was forced is told."""
+    gemma, odd = talker.ours, Odd(talker.ours.model.embed_tokens.size)
+    row, batch, read = Row([3, 4, 5], N, (), constraint=odd, likeliest=3), Batch(gemma), [3, 4, 5]
+    batch.join([row])
+    while not row.end:
+        batch.step()
+    assert {choice.forced for choice in row.choices} == {True, False}
+    for choice in row.choices:
+        if choice.forced:
+            assert (choice.logprob, choice.likeliest) == (0.0, ())
+        else:
+            scores = gemma(torch.tensor([read]))[0, -1].masked_fill(~odd.mask, -torch.inf).log_softmax(-1)
+            assert choice.logprob == pytest.approx(float(scores[choice.id]), abs=1e-4)
+            assert choice.likeliest[0] == (choice.id, choice.logprob)
+            assert [value for _, value in choice.likeliest] == pytest.approx(scores.topk(3).values.tolist(), abs=1e-4)
+        read.append(choice.id)
 
 
 # Sampling
