@@ -1,7 +1,8 @@
 """What a whole turn of the model may be, where more is wanted of it than calls that can be read.
 
 That it calls, or calls once; that it does not call; that what it says is JSON of a schema. Whatever it is, the model
-may think first, if it has the tokens for that. `Reply` is a `gemma.generate.Constraint`.
+may think first, if it has the tokens for that, and no tag stands where it would mean nothing. `Reply` is a
+`gemma.generate.Constraint`.
 """
 
 from typing import Any, Literal
@@ -68,9 +69,11 @@ class Reply:
         if self.state is not None:
             assert self.text is not None
             return self.text.mask(self.state, budget).clone()
-        mask = self.grammar.allowed(budget) if self.grammar else self._no_calls()
         if self.part == "call":
-            return mask
+            assert self.grammar is not None
+            return self.grammar.allowed(budget)
+        mask = self.grammar.allowed(budget) if self.grammar else self._no_calls()
+        mask[[id_ for id_, name in self.marks.items() if self.dialect.part_after(self.part, name) == self.part]] = False
         if self.grammar and self.grammar.called and not self.parallel:
             return self._only(*self.stops)
         if not self._held:
@@ -123,7 +126,8 @@ class Reply:
 
     def _no_calls(self) -> Tensor:
         mask = torch.ones(self.size, dtype=torch.bool)
-        mask[[self.control[name] for name in self.dialect.call_tokens if name in self.control]] = False
+        if self.dialect.begin in self.control:
+            mask[self._begin] = False
         return mask
 
     def _only(self, *ids: int) -> Tensor:

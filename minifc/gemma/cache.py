@@ -124,23 +124,27 @@ class KVCache:
 
     def join(self, other: "KVCache") -> None:
         """Take in the rows of another cache, behind those there are. The other one stays as it is."""
-        before, self.batch_size = self.batch_size, self.batch_size + other.batch_size
-        self.lengths = self.lengths + other.lengths
-        self.grow(other.max_length)
+        self._take(other, slice(0, other.batch_size))
+
+    def _take(self, other: "KVCache", rows: slice) -> None:
+        """Copy rows of another cache."""
+        lengths = other.lengths[rows]
+        before, self.batch_size = self.batch_size, self.batch_size + len(lengths)
+        self.lengths = self.lengths + lengths
+        self.grow(self.length)
         for kind, ring in self._rings.items():
             theirs = other._rings[kind]
-            ring.filled = max(ring.filled, theirs.filled)
+            filled = min(max(lengths, default=0), theirs.slots)
+            ring.filled = max(ring.filled, filled)
             ring.positions = _with_rows(ring.positions.to(theirs.positions.device), self.batch_size)
             ring.positions[before : self.batch_size] = -1
-            ring.positions[before : self.batch_size, : theirs.filled] = theirs.positions[
-                : other.batch_size, : theirs.filled
-            ]
+            ring.positions[before : self.batch_size, :filled] = theirs.positions[rows, :filled]
         for ours, given in ((self._keys, other._keys), (self._values, other._values)):
             for layer, buffer in given.items():
-                filled = other._ring(layer).filled
+                filled = min(max(lengths, default=0), other._ring(layer).slots)
                 old = ours[layer] if layer in ours else self._buffer(self._ring(layer), buffer)
                 ours[layer] = _with_rows(old, self.batch_size)
-                ours[layer][before : self.batch_size, :, :filled] = buffer[: other.batch_size, :, :filled]
+                ours[layer][before : self.batch_size, :, :filled] = buffer[rows, :, :filled]
 
     def remove(self, row: int) -> None:
         """Forget a row. The last one takes its place."""
@@ -153,11 +157,16 @@ class KVCache:
         for ring in self._rings.values():
             ring.filled = min(self.length, ring.slots)
 
-    def copy(self) -> "KVCache":
-        """Another cache of the same rows."""
-        other = KVCache(self.config, 0, self.max_length)
-        other.join(self)
+    def row(self, row: int) -> "KVCache":
+        """A cache of its own for one of the rows, without room for more."""
+        other = KVCache(self.config, 0, max(1, self.lengths[row]))
+        other._take(self, slice(row, row + 1))
         return other
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of keys and values."""
+        return sum(tensor.nbytes for tensor in (*self._keys.values(), *self._values.values()))
 
     def _ring(self, layer: int) -> _Ring:
         return self._rings[self.config.layer_types[layer]]

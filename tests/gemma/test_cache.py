@@ -180,7 +180,7 @@ def test_rows_that_join_and_leave_and_read_at_their_own_pace_equal_each_alone(
             text = random_ids(1, rng.randint(1, 3 * W))[0]
             other = KVCache(gemma.config, 1, rng.choice((len(text), 50)))
             gemma(text[None], cache=other)
-            cache.join(other if rng.random() < 0.5 else other.copy())
+            cache.join(other if rng.random() < 0.5 else other.row(0))
             texts.append(text)
         elif event == "leave" and texts:
             row = rng.randrange(len(texts))
@@ -205,11 +205,12 @@ def test_rows_that_join_and_leave_and_read_at_their_own_pace_equal_each_alone(
     assert largest > 3 * W
 
 
-def test_a_copy_goes_on_by_itself(pair: Any, random_ids: Any, gap: Any) -> None:
+def test_a_copy_of_a_row_goes_on_by_itself(pair: Any, random_ids: Any, gap: Any) -> None:
     gemma, begun, one, other = pair().ours, random_ids(1, 20), random_ids(1, 9), random_ids(1, 9)
     cache = KVCache(gemma.config, 1, 40)
     gemma(begun, cache=cache)
-    copied = cache.copy()
+    copied = cache.row(0)
+    copied.grow(40)
     for ids, kept in ((one, cache), (other, copied)):
         assert gap(decode(gemma, ids, (2, 1), kept), pair().expected(torch.cat((begun, ids), 1))[:, 20:]) < EQUAL
 

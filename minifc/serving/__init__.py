@@ -1,0 +1,1 @@
+"""In others' hands: a server that speaks OpenAI's protocol."""
