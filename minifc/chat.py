@@ -5,25 +5,21 @@ Python file with functions under @minifc.tool. `/new` begins a new conversation;
 """
 
 import contextlib
-import importlib
 import json
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from minifc.calling import sample_tools, tiny_tools
+from minifc.calling import tiny_tools
 from minifc.calling.agent import Agent, Event
-from minifc.calling.tools import Tool
 from minifc.cli import Parser, require_option, run_command, seed_number
-from minifc.errors import MinifcError, OptionError, ParameterError, first_line
+from minifc.errors import MinifcError, OptionError, ParameterError
 from minifc.gemma.generate import Sampling
-from minifc.hub import TINY
-from minifc.loading import Loaded, add_model_options, load_from
+from minifc.loading import add_model_options, load_from
+from minifc.own_tools import add_tool_options, check_tool_options, open_tools
 from minifc.terminal import colourful, columns, printable
 from minifc.text.calls import THINK
-from minifc.text.dialects import dialect_of
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED}
@@ -37,10 +33,7 @@ Show = Callable[[Event], None]
 def main(argv: Sequence[str]) -> None:
     parser = Parser("chat", __doc__ or "", "python -m minifc.chat --tools my_tools.py")
     add_model_options(parser)
-    parser.add_argument(
-        "--tools", type=Path, metavar="FILE", help="a Python file with tools (default: a few that suit the model)"
-    )
-    parser.add_argument("--read", type=Path, metavar="FOLDER", help="let the model read files below this folder")
+    add_tool_options(parser)
     parser.add_argument("--free", action="store_true", help="let the model write calls without the grammar")
     parser.add_argument("--think", action="store_true", help="begin the model's reply to each question with <think>")
     parser.add_argument(
@@ -65,39 +58,26 @@ def main(argv: Sequence[str]) -> None:
         sampling = Sampling(args.temperature, top_p=args.top_p, seed=args.seed)
     except ParameterError as error:
         raise error.as_option() from None
-    tools = load_tools(args.tools) if args.tools else None
-    if args.read and not args.read.is_dir():
-        raise OptionError(f"--read {args.read}: no such folder")
-
+    given = check_tool_options(args)
     loaded = load_from(args)
     if args.think and THINK not in loaded.tokenizer.control:
         raise OptionError("--think: the model has no token <think> to begin with; leave the option out")
-    suggest = tools is None and loaded.base.name == TINY
-    tools = default_tools(loaded) if tools is None else tools
-    if args.read:
-        tools.append(sample_tools.file_reader(args.read))
-    agent = Agent(
-        loaded.model, loaded.tokenizer, tools, loaded.format,
-        constrained=not args.free, think=args.think, max_new_tokens=args.max_new_tokens, sampling=sampling,
-    )  # fmt: skip
-    show: Show = print_json if args.json else Printer(colourful(sys.stdout))
-    if args.once is not None:
-        if not answer(agent, args.once, show):
-            raise MinifcError("--once: there is no answer")
-        return
-    names = ", ".join(tool.name for tool in tools) or "none"
-    print(textwrap.fill(f"{loaded.adapter or loaded.base.name}; tools: {names}", columns()), file=sys.stderr)
-    print("/new begins a new conversation, /quit ends", file=sys.stderr)
-    if suggest and tools:
-        print(f"try: {tiny_tools.QUESTION}", file=sys.stderr)
-    converse(agent, show)
-
-
-def default_tools(loaded: Loaded) -> list[Tool]:
-    """Tools that suit the model: none if it has no token to call them with."""
-    if not loaded.tokenizer.control.keys() >= set(dialect_of(loaded.format, loaded.tokenizer).call_tokens):
-        return []
-    return list(tiny_tools.TOOLS if loaded.base.name == TINY else sample_tools.TOOLS)
+    with open_tools(args, given, loaded) as tools:
+        agent = Agent(
+            loaded.model, loaded.tokenizer, tools, loaded.format, constrained=not args.free, think=args.think,
+            max_new_tokens=args.max_new_tokens, sampling=sampling, strict=not args.mcp,
+        )  # fmt: skip
+        show: Show = print_json if args.json else Printer(colourful(sys.stdout))
+        if args.once is not None:
+            if not answer(agent, args.once, show):
+                raise MinifcError("--once: there is no answer")
+            return
+        names = ", ".join(tool.name for tool in tools) or "none"
+        print(textwrap.fill(f"{loaded.adapter or loaded.base.name}; tools: {names}", columns()), file=sys.stderr)
+        print("/new begins a new conversation, /quit ends", file=sys.stderr)
+        if tools == tiny_tools.TOOLS:
+            print(f"try: {tiny_tools.QUESTION}", file=sys.stderr)
+        converse(agent, show)
 
 
 def converse(agent: Agent, show: Show) -> None:
@@ -164,27 +144,6 @@ def print_json(event: Event) -> None:
     """An object a line, all in ASCII: whatever the encoding, it is read as it was meant."""
     record = {"kind": event.kind, "text": event.text} | ({"call": asdict(event.call)} if event.call else {})
     print(json.dumps(record), flush=True)
-
-
-def load_tools(path: Path) -> list[Tool]:
-    """The tools in a Python file, which is run as a module of its folder. Raises OptionError if there are none."""
-    file, name = path.resolve(), path.stem
-    if not file.is_file() or path.suffix != ".py" or "." in name:
-        raise OptionError(f"--tools {path}: no such Python file")
-    if getattr(sys.modules.get(name), "__file__", str(file)) != str(file):
-        raise OptionError(f"--tools {path}: there is another module {name}; give the file another name")
-    sys.path.insert(0, str(file.parent))  # as for any script: what lies beside it can be imported
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(name)
-    except MinifcError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise OptionError(f"--tools {path}: {type(error).__name__}: {first_line(error)}") from None
-    tools = [value for value in vars(module).values() if isinstance(value, Tool)]
-    if not tools:
-        raise OptionError(f"--tools {path}: no function in it has @minifc.tool")
-    return tools
 
 
 if __name__ == "__main__":

@@ -31,12 +31,16 @@ STOREYS: list[list[Room | None]] = [
         Room(
             "commands",
             "python -m minifc.<command>",
-            ("train", "chat", "evaluate", "audit", "verify", "export", "export_gguf", "pretrain", "bench"),
+            ("train", "chat", "evaluate", "audit", "verify", "export", "export_gguf", "pretrain", "bench", "serve"),
         )
     ],
     [
+        None,
+        Room("serving", "in others' hands", ("serving",)),
+    ],
+    [
         Room("evaluation", "how good is it", ("evaluation",)),
-        Room("loading", "one way in", ("loading",)),
+        Room("loading", "one way in", ("loading", "own_tools")),
     ],
     [
         Room("calling", "letting it act", ("calling",)),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from commands import run
 
-from minifc import chat
+from minifc import chat, own_tools
 from minifc.calling import agent as agent_module
 from minifc.calling import sample_tools, tiny_tools
 from minifc.calling.agent import Event
@@ -123,10 +123,10 @@ def test_the_first_screen(typed: Any, capsys: pytest.CaptureFixture[str]) -> Non
 def test_tools_suit_the_model(tiny: Path, caller: Path) -> None:
     """The calculator and its like are for larger models, and without a token for calls there are no tools."""
     loaded = load(caller, device="cpu")
-    assert chat.default_tools(loaded) == tiny_tools.TOOLS
+    assert own_tools.default_tools(loaded) == tiny_tools.TOOLS
     other = dataclasses.replace(loaded, base=Source("google/gemma-2-2b-it", Path("elsewhere")))
-    assert chat.default_tools(other) == sample_tools.TOOLS
-    assert chat.default_tools(load(tiny, device="cpu")) == []
+    assert own_tools.default_tools(other) == sample_tools.TOOLS
+    assert own_tools.default_tools(load(tiny, device="cpu")) == []
 
 
 def test_a_model_without_tokens_for_calls_chats(tiny: Path, typed: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -329,7 +329,7 @@ def area(box: Box) -> float:
 def test_tools_of_ones_own(written: Any, monkeypatch: pytest.MonkeyPatch, can_fork: bool) -> None:
     """They may use a dataclass and a module beside their file, and run in whichever way a process can be started."""
     written("FACTOR = 2\n", "own_neighbour")
-    tools = chat.load_tools(Path(written(OWN)))
+    tools = own_tools.load_tools(Path(written(OWN)))
     if not can_fork:
         monkeypatch.delattr(os, "fork")
     assert run_tool(tools, Call("area", {"box": {"width": 3}})) == 6.0

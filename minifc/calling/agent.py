@@ -51,11 +51,12 @@ class Agent:
         max_steps: int = 8,
         seconds: float = SECONDS,
         sampling: Sampling | None = None,
+        strict: bool = True,
     ) -> None:
         """constrained: let the grammar ensure that calls can be read.
         think: begin the first turn after each question with `<think>`, as the course does.
         max_new_tokens: the limit of one turn of the model. max_steps: how many turns the model has for one question.
-        seconds: how long a tool may run.
+        seconds: how long a tool may run. strict: as for `Grammar`.
 
         Raises SchemaError for tools that cannot be registered together, TokenizerError for a tokenizer without the
         tags of calls, by which alone a call is known, or with `think` without `<think>`.
@@ -66,7 +67,9 @@ class Agent:
         self.max_new_tokens, self.max_steps, self.seconds, self.sampling = max_new_tokens, max_steps, seconds, sampling
         self.schemas = [tool.schema for tool in tools]
         self.dialect, self.stops = dialect_of(format, tokenizer), stop_ids(tokenizer, format)
-        grammar = Grammar(self.schemas, tokenizer, format) if tools else None  # checks the tools even if it is not used
+        grammar = (
+            Grammar(self.schemas, tokenizer, format, strict) if tools else None
+        )  # checks the tools even if it is not used
         self.grammar = grammar if constrained else None
         self.reset()
 

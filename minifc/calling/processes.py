@@ -45,7 +45,7 @@ import torch
 from minifc.errors import first_line
 
 STARTING = 60.0  # seconds that a process may take until it calls the function
-MOST_CHARACTERS = 4000  # of a result; the reader is told what was left out
+MOST_CHARACTERS = 4000  # of a result
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _BEGUN = b"begun\n"
 Task = Callable[[], Any]
@@ -273,9 +273,14 @@ def _as_json(value: Any) -> str:
     except ValueError as error:
         raise ValueError(f"returned what JSON does not have: {error}") from None
     text = text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    return text if len(text) <= MOST_CHARACTERS else json.dumps(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """A result that is not too long to be read; the reader is told what was left out."""
     if len(text) <= MOST_CHARACTERS:
         return text
-    return json.dumps(f"{text[:MOST_CHARACTERS]} ... (cut; {len(text):,} characters in all)")
+    return f"{text[:MOST_CHARACTERS]} ... (cut; {len(text):,} characters in all)"
 
 
 def _plain(value: Any) -> Any:

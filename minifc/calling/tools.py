@@ -53,6 +53,14 @@ class Tool:
         self.check(given)
         return _made(self.function, given)
 
+    def answer(self, given: Mapping[str, Any], seconds: float) -> Any:
+        """What the function returns for checked JSON arguments, as a JSON value, or {"error": ...}.
+
+        It runs in a process of its own, as `minifc.calling.processes` describes.
+        """
+        module = getattr(self.function, "__module__", "")
+        return processes.call(_Task(self.function, dict(given)), module, seconds)
+
     def check(self, given: Mapping[str, Any]) -> None:
         """Raise CallError that says which of these JSON arguments is wrong."""
         if found := find_error(dict(given), self.checked):
@@ -98,7 +106,7 @@ def _made(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, A
 def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
     """What the tool answers: a JSON value, {"error": ...} for whatever goes wrong, or a text that was cut.
 
-    seconds: that the function may take. It runs in a process of its own, as `minifc.calling.processes` describes.
+    seconds: that the function may take.
     """
     known = {tool.name: tool for tool in tools}
     if call.name not in known:
@@ -107,8 +115,7 @@ def run(tools: Sequence[Tool], call: Call, seconds: float = SECONDS) -> Any:
         known[call.name].check(call.arguments)
     except CallError as error:
         return {"error": str(error)}
-    function = known[call.name].function
-    return processes.call(_Task(function, call.arguments), getattr(function, "__module__", ""), seconds)
+    return known[call.name].answer(call.arguments, seconds)
 
 
 @dataclass(frozen=True)
