@@ -1,16 +1,18 @@
 """python -m minifc.serve: a server that programs made for OpenAI's API can use.
 
-It answers /v1/chat/completions, with tools, whose calls are held to their schemas, and has a page at / to try it by.
-It needs `pip install 'minifc[serve]'`. Ctrl-C ends it.
+It answers /v1/chat/completions. Clients bring their own tools, and calls are held to the tools' schemas. At / there is
+a page to talk to the model, with tools that run here: those of --tools, --read and --mcp. Ctrl-C ends it.
 """
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 from minifc.cli import Parser, require_option, run_command
 from minifc.errors import OptionError
 from minifc.hub import TINY_ADAPTER
 from minifc.loading import add_model_options, load_from
+from minifc.own_tools import add_tool_options, check_tool_options, open_tools
 from minifc.terminal import note
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -19,6 +21,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def main(argv: Sequence[str]) -> None:
     parser = Parser("serve", __doc__ or "", "python -m minifc.serve --model runs/caller --port 8000")
     add_model_options(parser)
+    add_tool_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is all (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="port to listen on (%(default)s)")
     parser.add_argument("--name", help="the model's name for clients (default: the last part of --model)")
@@ -39,21 +42,23 @@ def main(argv: Sequence[str]) -> None:
     from minifc.serving.engine import Engine
     from minifc.serving.running import bind, run
 
+    given = check_tool_options(args)
     socket = bind(args.host, args.port)  # before the model is loaded
     loaded = load_from(args)
-    model = args.name or (args.adapter or args.model or TINY_ADAPTER).rstrip("/").split("/")[-1]
-    engine = Engine(loaded.model, args.rows, args.queue)
-    answering = Answering(loaded, engine, model, args.max_tokens, log=note)
-    hosts = ["localhost", "127.0.0.1", "[::1]"] if args.host in LOCAL else ["*"]
-    port = socket.getsockname()[1]
-    shown = "localhost" if args.host in (*LOCAL, "0.0.0.0", "::") else args.host
-    note(f"{model} answers at http://{shown}:{port}/v1; talk to it at http://{shown}:{port}/ (Ctrl-C ends)")
-    if args.host not in LOCAL and not args.key:
-        note("note: without --key, whoever reaches this machine can use it")
-    try:
-        run(make_app(answering, args.key, hosts), socket)
-    finally:
-        engine.close()
+    model = args.name or Path(args.adapter or args.model or TINY_ADAPTER).name
+    with open_tools(args, given, loaded) as tools:
+        engine = Engine(loaded.model, args.rows, args.queue)
+        answering = Answering(loaded, engine, model, args.max_tokens, log=note)
+        hosts = ["localhost", "127.0.0.1", "[::1]"] if args.host in LOCAL else ["*"]
+        shown = "localhost" if args.host in (*LOCAL, "0.0.0.0", "::") else args.host
+        address = f"http://{shown}:{socket.getsockname()[1]}"
+        note(f"{model} answers at {address}/v1; talk to it at {address} (Ctrl-C ends)")
+        if args.host not in LOCAL and not args.key:
+            note("note: without --key, whoever reaches this machine can use it")
+        try:
+            run(make_app(answering, args.key, hosts, tools), socket)
+        finally:
+            engine.close()
 
 
 if __name__ == "__main__":

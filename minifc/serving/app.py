@@ -1,6 +1,7 @@
 """The server's addresses: what comes in over HTTP, and what goes out.
 
-    POST /v1/chat/completions       GET /v1/models       GET /health       GET /
+    POST /v1/chat/completions   GET /v1/models   GET /health
+    GET /   GET /tools   POST /tools    the page, the tools that it offers, and a call of one of them
 
 Nobody but programs on this machine reaches it unless it is told to listen to others, and web pages of other sites do
 not reach it at all: it wants JSON, which a browser sends elsewhere only with leave, and a known name in `Host`.
@@ -22,14 +23,25 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from minifc.calling.tools import Tool, run
 from minifc.serving.answering import Answer, Answering
 from minifc.serving.requests import ApiError, read_request
+from minifc.text.calls import Call
 
 MOST_BYTES = 4 * 2**20  # of a request
+# The page loads nothing from anywhere, and speaks to this server alone.
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
-def make_app(answering: Answering, key: str | None = None, hosts: Sequence[str] = ("*",)) -> Starlette:
-    """key: what each request must bring as `Authorization: Bearer KEY`. hosts: the names in `Host` that are taken."""
+def make_app(
+    answering: Answering, key: str | None = None, hosts: Sequence[str] = ("*",), tools: Sequence[Tool] = ()
+) -> Starlette:
+    """key: what each request must bring as `Authorization: Bearer KEY`. hosts: the names in `Host` that are taken.
+    tools: what the page can run here. Other clients bring and run their own.
+    """
 
     async def complete(request: Request) -> Response:
         _require_key(request, key)
@@ -59,7 +71,20 @@ def make_app(answering: Answering, key: str | None = None, hosts: Sequence[str] 
         return JSONResponse({"status": "ok", "model": answering.model, **answering.engine.load})
 
     async def page(request: Request) -> Response:
-        return HTMLResponse((files(__package__) / "page.html").read_text(encoding="utf-8"))
+        text = (files(__package__) / "page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={"Content-Security-Policy": CONTENT_POLICY})
+
+    async def list_tools(request: Request) -> Response:
+        _require_key(request, key)
+        return JSONResponse({"model": answering.model, "tools": [tool.schema for tool in tools]})
+
+    async def run_tool(request: Request) -> Response:
+        _require_key(request, key)
+        body = await _read_json(request)
+        name, given = (body.get("name"), body.get("arguments")) if isinstance(body, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(given, dict):
+            raise ApiError('the body must be {"name": ..., "arguments": {...}}')
+        return JSONResponse({"result": await run_in_threadpool(run, tools, Call(name, given))})
 
     return Starlette(
         routes=[
@@ -68,6 +93,8 @@ def make_app(answering: Answering, key: str | None = None, hosts: Sequence[str] 
             Route("/v1/models/{name:path}", model),
             Route("/health", health),
             Route("/", page),
+            Route("/tools", list_tools),
+            Route("/tools", run_tool, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _own_error},

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from minifc.errors import MinifcError
+from minifc.errors import CallError, MinifcError
 from minifc.serving.flattened import unflattened
+from minifc.text.calls import read_value
 
 # What has no meaning here, and does no harm if it is not followed.
 IGNORED = {
@@ -160,7 +161,18 @@ def _messages(given: list[Any]) -> list[dict[str, Any]]:
             raise ApiError(
                 f"messages[{number}]: is a tool's, but no message with tool_calls comes before it", "messages"
             )
-    return messages
+    return [_with_result(message) if message.get("role") == "tool" else message for message in messages]
+
+
+def _with_result(message: dict[str, Any]) -> dict[str, Any]:
+    """A result that spells an object or a list, as such: the model knows one spelling of JSON, clients many."""
+    content = message.get("content")
+    if not isinstance(content, str) or not content.lstrip().startswith(("{", "[")):
+        return message
+    try:
+        return message | {"content": read_value(content)}
+    except CallError:
+        return message
 
 
 def _message(message: Any, number: int) -> dict[str, Any]:

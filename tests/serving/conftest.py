@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 
 import minifc
+from minifc.calling import tiny_tools
 from minifc.serving.answering import Answering
 from minifc.serving.app import make_app
 from minifc.serving.engine import Engine
@@ -26,7 +27,7 @@ class Running:
         self.answering = Answering(loaded, self.engine, NAME, 512, self.notes.append)
         self.socket = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        app = make_app(self.answering, key, ["127.0.0.1", "localhost"])
+        app = make_app(self.answering, key, ["127.0.0.1", "localhost"], tiny_tools.TOOLS)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 

@@ -65,6 +65,26 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
     assert read(messages=[*MESSAGES, answer]).messages == [*MESSAGES, kept]
 
 
+@pytest.mark.parametrize(
+    ("content", "read_as"),
+    [
+        ('{"a":1,"b":[true,null]}', {"a": 1, "b": [True, None]}),
+        ("{'a': None}", {"a": None}),
+        ("[1, 2]", [1, 2]),
+        ("23", "23"),
+        ('"x"', '"x"'),
+        ("{broken", "{broken"),
+        ("{1: 2}", "{1: 2}"),
+        ("[see below]", "[see below]"),
+        ("", ""),
+    ],
+)
+def test_a_result_that_spells_json_is_json(content: str, read_as: Any) -> None:
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [*MESSAGES, {"role": "assistant", "tool_calls": calls}, {"role": "tool", "content": content}]
+    assert read(messages=messages).messages[-1] == {"role": "tool", "content": read_as}
+
+
 BAD: list[tuple[Any, str, str]] = [
     ({"model": "gpt"}, "model", "there is no model 'gpt' here; there is 'm'"),
     ({"model": 3}, "model", "must be a string"),

@@ -424,6 +424,24 @@ def test_addresses(server: Any) -> None:
     assert httpx.get(f"{server.url}/health").json() == {"status": "ok", "model": MODEL, "running": 0, "waiting": 0}
 
 
+def test_tools_that_run_here(server: Any) -> None:
+    """Those of the page: their arguments are checked, and no others can be run."""
+    found = httpx.get(f"{server.url}/tools").json()
+    assert found == {"model": MODEL, "tools": [tool.schema for tool in tiny_tools.TOOLS]}
+
+    def run(body: Any) -> httpx.Response:
+        return httpx.post(f"{server.url}/tools", json=body, timeout=60)
+
+    assert run({"name": "find_birthday", "arguments": {"owner": "Ann"}}).json() == {
+        "result": tiny_tools.TOOLS[0](owner="Ann")
+    }
+    assert "owner is missing" in run({"name": "find_birthday", "arguments": {}}).json()["result"]["error"]
+    assert "there is no tool rm" in run({"name": "rm", "arguments": {}}).json()["result"]["error"]
+    for bad in ([], {"name": "find_birthday"}, {"name": 1, "arguments": {}}):
+        error_of(run(bad), 400)
+    error_of(httpx.post(f"{server.url}/tools", content="{}", headers={"Content-Type": "text/plain"}), 415)
+
+
 def test_another_site_s_name_is_refused(server: Any) -> None:
     """As after DNS rebinding, by which a web page would reach this machine."""
     assert httpx.get(f"{server.url}/v1/models", headers={"Host": "evil.example"}).status_code == 400
