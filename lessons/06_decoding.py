@@ -329,8 +329,8 @@ for temperature in (0.01, 3.0):
 #
 # `minifc.generate` in [`minifc/gemma/generate.py`](../minifc/gemma/generate.py) is this loop with
 # [`KVCache`](../minifc/gemma/cache.py), for several prompts at once. They need not be equally long: shorter ones are
-# filled up on the left with padding that nobody sees. It gives what our loops give, and computes each token once: the
-# last one it picks is never read.
+# filled up with padding that nobody sees. It gives what our loops give, and computes each token once: the last one it
+# picks is never read.
 
 # %%
 computed = 0

@@ -15,6 +15,7 @@ from minifc.errors import CallError, MinifcError, SchemaError, TemplateError
 from minifc.gemma.generate import Choice, Row, Sampling
 from minifc.loading import Loaded
 from minifc.serving.engine import Engine, Full, Job, News
+from minifc.serving.flattened import FINAL_ANSWER
 from minifc.serving.replies import Delta, ReplyReader, logprobs_of
 from minifc.serving.requests import ApiError, ChatRequest
 from minifc.text.template import render, stop_ids
@@ -105,7 +106,8 @@ class Answer:
 
     def __init__(self, answering: Answering, request: ChatRequest, row: Row) -> None:
         self.answering, self.request, self.row = answering, request, row
-        self.reader = ReplyReader(answering.loaded.tokenizer, answering.loaded.format, request.stop)
+        final_answer = FINAL_ANSWER if request.final_answer else None
+        self.reader = ReplyReader(answering.loaded.tokenizer, answering.loaded.format, request.stop, final_answer)
         self.id, self.created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
         self.cached, self.end, self.choices = 0, "", list[Choice]()
         news, loop = asyncio.Queue[News](), asyncio.get_running_loop()

@@ -1,8 +1,8 @@
-"""Calls and results that a client has written into texts, as calls and results again.
+"""What smolagents' ToolCallingAgent sends, as a model knows it that was taught calls, results and answers as such.
 
-smolagents sends the history of its ToolCallingAgent so: an assistant's text ends with `Calling tools:` and the calls
-as Python writes a list, and the user's text behind it is `Observation:` and the results, or `Call id:` and an error. To
-a model that was taught calls and results as such, these texts would be something said.
+It writes its history into texts: an assistant's ends with `Calling tools:` and the calls as Python writes a list, and
+the user's text behind it is `Observation:` and the results, or `Call id:` and an error. And it wants each answer as a
+call of a tool, `final_answer`: here the model answers in words, and the words become that call.
 """
 
 from typing import Any
@@ -12,6 +12,14 @@ from minifc.text.calls import read_value
 
 CALLING = "Calling tools:\n"
 OBSERVATION, FAILURE = "Observation:\n", "Call id: "
+FINAL_ANSWER = "final_answer"
+
+
+def wants_final_answer(tools: list[dict[str, Any]]) -> bool:
+    """Whether one of the tools stands for an answer in words."""
+    parameters = next((tool.get("parameters") for tool in tools if tool["name"] == FINAL_ANSWER), None)
+    properties = parameters.get("properties") if isinstance(parameters, dict) else None
+    return isinstance(properties, dict) and list(properties) == ["answer"]
 
 
 def unflattened(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

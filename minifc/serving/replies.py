@@ -21,9 +21,13 @@ Delta = dict[str, Any]
 class ReplyReader:
     """Reads one turn as it comes. `message` is what was told of it."""
 
-    def __init__(self, tokenizer: Tokenizer, format: Format, stop: Sequence[str] = ()) -> None:
-        """stop: texts before which the content ends."""
+    def __init__(
+        self, tokenizer: Tokenizer, format: Format, stop: Sequence[str] = (), final_answer: str | None = None
+    ) -> None:
+        """stop: texts before which the content ends. final_answer: the tool of whose call the content is to be the
+        argument `answer`, if the turn has no other call."""
         self.tokenizer, self.dialect, self.stop = tokenizer, dialect_of(format, tokenizer), stop
+        self.final_answer = final_answer
         self.marks = turn_marks(tokenizer, self.dialect)
         self.part: Part = "text"
         self.stopped = False  # by one of `stop`
@@ -42,7 +46,7 @@ class ReplyReader:
             {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
             for call in self._calls
         ]
-        content = self._said["content"] or (None if calls else "")
+        content = self._said.get("content") or (None if calls else "")
         return {"role": "assistant", "content": content, **reasoning} | ({"tool_calls": calls} if calls else {})
 
     @property
@@ -69,10 +73,10 @@ class ReplyReader:
 
     def finish(self) -> list[Delta]:
         """What was held back, at the end of the turn."""
-        if self.stopped:
-            return []
-        deltas = self._end_part() + self._say("content", self._held.rstrip())
+        deltas = [] if self.stopped else self._end_part() + self._say("content", self._held.rstrip())
         self._held = ""
+        if self.final_answer and not self._calls:
+            deltas.append(self._whole_call(self.final_answer, {"answer": self._said.pop("content")}))
         return deltas
 
     def _tell(self) -> list[Delta]:
@@ -110,7 +114,7 @@ class ReplyReader:
         if not text:
             return []
         self._said[name] += text
-        return [{name: text}]
+        return [] if self.final_answer and name == "content" else [{name: text}]
 
     def _tell_call(self, ended: bool) -> list[Delta]:
         """The name of the call that is being written once it is known, and more of its arguments."""
@@ -142,11 +146,14 @@ class ReplyReader:
     def _tell_read(self, text: str) -> list[Delta]:
         """A whole call of a dialect whose arguments are not JSON."""
         call = self.dialect.read(text)
-        opened = self._begin_call(call.name)
+        return [self._whole_call(call.name, call.arguments)]
+
+    def _whole_call(self, name: str, arguments: dict[str, Any]) -> Delta:
+        opened = self._begin_call(name)
         self._open = False
-        self._calls[-1]["arguments"] = arguments = write_json(call.arguments)
-        opened["tool_calls"][0]["function"]["arguments"] = arguments
-        return [opened]
+        self._calls[-1]["arguments"] = written = write_json(arguments)
+        opened["tool_calls"][0]["function"]["arguments"] = written
+        return opened
 
     def _call_text(self) -> str:
         if self.dialect.delimiter is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from minifc.errors import CallError, MinifcError
-from minifc.serving.flattened import unflattened
+from minifc.serving.flattened import FINAL_ANSWER, unflattened, wants_final_answer
 from minifc.text.calls import read_value
 
 # What has no meaning here, and does no harm if it is not followed.
@@ -53,6 +53,7 @@ class ChatRequest:
     strict_tools: frozenset[str] = frozenset()  # the names of those whose schemas must be followed in all
     calls: Literal["auto", "required", "none"] = "auto"
     named: str | None = None  # the only tool that may be called
+    final_answer: bool = False  # whether an answer in words is to be the call of a tool
     parallel: bool = True
     schema: Any = None  # of the answer, if it is to be JSON
     max_tokens: int | None = None
@@ -77,6 +78,9 @@ def read_request(body: Any, model: str) -> ChatRequest:
         raise ApiError("messages: a list of at least one message is needed", "messages")
     tools, strict_tools = _tools(fields.take("tools", list, []))
     calls, named = _tool_choice(fields.take("tool_choice", (str, dict), "auto"), tools)
+    final_answer = calls == "required" and named is None and wants_final_answer(tools)
+    if final_answer:
+        calls, tools = "auto", [tool for tool in tools if tool["name"] != FINAL_ANSWER]
     likeliest = fields.number("top_logprobs", int, 0, 0, MOST_LIKELIEST)
     wants_logprobs = fields.take("logprobs", bool, False)
     if likeliest and not wants_logprobs:
@@ -89,6 +93,7 @@ def read_request(body: Any, model: str) -> ChatRequest:
         strict_tools=strict_tools,
         calls=calls,
         named=named,
+        final_answer=final_answer,
         parallel=fields.take("parallel_tool_calls", bool, True),
         schema=_response_schema(fields.take("response_format", dict, None)),
         max_tokens=next((limit for limit in limits if limit is not None), None),
