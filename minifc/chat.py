@@ -13,13 +13,14 @@ from dataclasses import asdict
 
 from minifc.calling import tiny_tools
 from minifc.calling.agent import Agent, Event
+from minifc.calling.confidence import Confidence
 from minifc.cli import Parser, require_option, run_command, seed_number
 from minifc.errors import MinifcError, OptionError, ParameterError
 from minifc.gemma.generate import Sampling
 from minifc.loading import add_model_options, load_from
 from minifc.own_tools import add_tool_options, check_tool_options, open_tools
 from minifc.terminal import colourful, columns, printable
-from minifc.text.calls import THINK
+from minifc.text.calls import THINK, Call
 
 DIM, BLUE, GREEN, RED, PLAIN = "\033[2m", "\033[34m", "\033[32m", "\033[31m", "\033[0m"
 COLOURS = {"thought": DIM, "call": BLUE, "result": GREEN, "stopped": RED}
@@ -50,10 +51,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--seed", type=seed_number, metavar="N", help="random seed for sampling (default: another one each time)"
     )
+    parser.add_argument(
+        "--confirm-below", type=float, default=0.0, metavar="P",
+        help="ask before a call whose probability is below this, such as 0.9 (default: 0, never)",
+    )  # fmt: skip
     parser.add_argument("--once", metavar="QUESTION", help="ask one question and end")
     parser.add_argument("--json", action="store_true", help="print each event as a line of JSON")
     args = parser.parse(argv)
     require_option(args.max_new_tokens >= 1, "max-new-tokens", args.max_new_tokens, "must be at least 1")
+    require_option(0 <= args.confirm_below <= 1, "confirm-below", args.confirm_below, "must be between 0 and 1")
     try:
         sampling = Sampling(args.temperature, top_p=args.top_p, seed=args.seed)
     except ParameterError as error:
@@ -63,11 +69,12 @@ def main(argv: Sequence[str]) -> None:
     if args.think and THINK not in loaded.tokenizer.control:
         raise OptionError("--think: the model has no token <think> to begin with; leave the option out")
     with open_tools(args, given, loaded) as tools:
+        show: Show = print_json if args.json else Printer(colourful(sys.stdout))
         agent = Agent(
             loaded.model, loaded.tokenizer, tools, loaded.format, constrained=not args.free, think=args.think,
             max_new_tokens=args.max_new_tokens, sampling=sampling, strict=not args.mcp,
+            confirm=confirmation(args.confirm_below),
         )  # fmt: skip
-        show: Show = print_json if args.json else Printer(colourful(sys.stdout))
         if args.once is not None:
             if not answer(agent, args.once, show):
                 raise MinifcError("--once: there is no answer")
@@ -78,6 +85,22 @@ def main(argv: Sequence[str]) -> None:
         if tools == tiny_tools.TOOLS:
             print(f"try: {tiny_tools.QUESTION}", file=sys.stderr)
         converse(agent, show)
+
+
+def confirmation(below: float) -> Callable[[Call, Confidence], bool]:
+    """What asks a person about each call whose probability is below this. Where nobody answers, it is not run."""
+
+    def confirm(call: Call, sure: Confidence) -> bool:
+        if sure.whole >= below:
+            return True
+        print(f"? run {call.name}? The model gives it {sure.whole:.0%} [y/N] ", end="", file=sys.stderr, flush=True)
+        try:
+            return input().strip().lower() in ("y", "yes")
+        except EOFError:
+            print(file=sys.stderr)
+            return False
+
+    return confirm
 
 
 def converse(agent: Agent, show: Show) -> None:
@@ -143,6 +166,7 @@ class Printer:
 def print_json(event: Event) -> None:
     """An object a line, all in ASCII: whatever the encoding, it is read as it was meant."""
     record = {"kind": event.kind, "text": event.text} | ({"call": asdict(event.call)} if event.call else {})
+    record |= {"confidence": asdict(event.confidence)} if event.confidence else {}
     print(json.dumps(record), flush=True)
 
 

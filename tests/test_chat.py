@@ -18,7 +18,9 @@ from minifc import chat, own_tools
 from minifc.calling import agent as agent_module
 from minifc.calling import sample_tools, tiny_tools
 from minifc.calling.agent import Event
+from minifc.calling.confidence import Confidence
 from minifc.calling.tools import run as run_tool
+from minifc.gemma.generate import Choice, Row
 from minifc.hub import Source
 from minifc.loading import load
 from minifc.terminal import printable
@@ -35,19 +37,18 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Any:
     def script(*turns: str | BaseException) -> None:
         left = iter(turns)
 
-        def stream(
-            model: Any, prompt: list[int], limit: int, stops: Any, sampling: Any, *_: Any
-        ) -> Iterator[list[int | None]]:
-            turn = next(left)
-            script.settings.append((limit, sampling))  # type: ignore[attr-defined]
-            script.prompts.append(list(prompt))  # type: ignore[attr-defined]
+        def decode(model: Any, rows: list[Row], cache: Any) -> Iterator[None]:
+            turn, (row,) = next(left), rows
+            script.settings.append((row.max_new_tokens, row.sampling))  # type: ignore[attr-defined]
+            script.prompts.append(list(row.prompt))  # type: ignore[attr-defined]
             if isinstance(turn, BaseException):
                 raise turn
             for id_ in script.tokenizer.encode(turn, control_tokens=True):  # type: ignore[attr-defined]
-                yield [id_]
-            yield [None]
+                row.choices.append(Choice(id_))
+                yield
+            row.end = "stop"
 
-        monkeypatch.setattr(agent_module, "stream", stream)
+        monkeypatch.setattr(agent_module, "decode", decode)
 
     class Agent(agent_module.Agent):
         def __init__(self, model: Any, tokenizer: Any, *args: Any, **options: Any) -> None:
@@ -342,3 +343,26 @@ def test_what_does_not_fit_the_model_is_one_line(tiny: Path, capsys: pytest.Capt
     ):
         assert run(chat.main, *options, "--once", "Hello.") == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answer", "is_run"), [("y", True), ("", False), ("no", False), (None, False)])
+def test_a_person_confirms_a_call_of_little_probability(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str | None, is_run: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("" if answer is None else answer + "\n"))
+    confirm = chat.confirmation(0.9)
+    assert confirm(Call("f", {}), Confidence(1.0, 0.95, 0.9))
+    assert capsys.readouterr().err == ""
+    assert confirm(Call("f", {}), Confidence(1.0, 0.95, 0.5)) == is_run
+    assert "? run f? The model gives it 50% [y/N]" in capsys.readouterr().err
+
+
+def test_without_an_answer_an_unsure_call_is_not_run(capsys: pytest.CaptureFixture[str], typed: Any) -> None:
+    """The embedded model is hardly ever wholly sure."""
+    typed()
+    chat.main(["--once", tiny_tools.QUESTION, "--confirm-below", "1", "--json"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (call,) = [event for event in events if event["kind"] == "call"]
+    (result,) = [event for event in events if event["kind"] == "result"]
+    assert 0.5 < call["confidence"]["whole"] < 1
+    assert json.loads(result["text"]) == {"error": "the user does not want this call"}

@@ -3,15 +3,22 @@
 held-out: how well the embedded model calls tools it has never seen, over several seeds and beside baselines.
 grammar: what it costs to hold a call to its schemas, beside llguidance and xgrammar.
 train, decode: tokens a second and memory, beside transformers and PEFT.
+serve: tokens a second and the time to the first, of one client and of many, beside other servers.
 `python -m minifc.bench WHAT --help` lists the options of each.
 """
 
 from collections.abc import Sequence
 
-from minifc.bench import decoding, grammar, held_out, training
+from minifc.bench import decoding, grammar, held_out, serving, training
 from minifc.cli import Parser, run_command
 
-BENCHMARKS = {"held-out": held_out.main, "grammar": grammar.main, "train": training.main, "decode": decoding.main}
+BENCHMARKS = {
+    "held-out": held_out.main,
+    "grammar": grammar.main,
+    "train": training.main,
+    "decode": decoding.main,
+    "serve": serving.main,
+}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,14 +1,15 @@
 """Think, act, observe: a model that uses tools until it has an answer."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from minifc.calling.confidence import LIKELIEST, Confidence, confidence
 from minifc.calling.grammar import Grammar
 from minifc.calling.tools import SECONDS, Tool, run
 from minifc.errors import CallError, TokenizerError
 from minifc.gemma.cache import KVCache
-from minifc.gemma.generate import Sampling, stream
+from minifc.gemma.generate import Choice, Row, Sampling, decode
 from minifc.gemma.model import Gemma
 from minifc.text.calls import THINK, Call, write_json
 from minifc.text.dialects import Part, dialect_of
@@ -26,6 +27,7 @@ class Event:
     kind: Kind
     text: str
     call: Call | None = None  # of a call and of its result
+    confidence: Confidence | None = None  # of a call: the probabilities of its turn
 
 
 class Agent:
@@ -52,11 +54,13 @@ class Agent:
         seconds: float = SECONDS,
         sampling: Sampling | None = None,
         strict: bool = True,
+        confirm: Callable[[Call, Confidence], bool] | None = None,
     ) -> None:
         """constrained: let the grammar ensure that calls can be read.
         think: begin the first turn after each question with `<think>`, as the course does.
         max_new_tokens: the limit of one turn of the model. max_steps: how many turns the model has for one question.
         seconds: how long a tool may run. strict: as for `Grammar`.
+        confirm: whether a call may be run; by default each may. The model is told of one that may not.
 
         Raises SchemaError for tools that cannot be registered together, TokenizerError for a tokenizer without the
         tags of calls, by which alone a call is known, or with `think` without `<think>`.
@@ -64,7 +68,8 @@ class Agent:
         if think and THINK not in tokenizer.control:
             raise TokenizerError(f"think=True: the tokenizer has no {THINK}; register it: minifc.add_tokens")
         self.model, self.tokenizer, self.tools, self.format, self.think = model, tokenizer, tools, format, think
-        self.max_new_tokens, self.max_steps, self.seconds, self.sampling = max_new_tokens, max_steps, seconds, sampling
+        self.max_new_tokens, self.max_steps, self.seconds, self.confirm = max_new_tokens, max_steps, seconds, confirm
+        self.sampling = sampling or Sampling()
         self.schemas = [tool.schema for tool in tools]
         self.dialect, self.stops = dialect_of(format, tokenizer), stop_ids(tokenizer, format)
         grammar = (
@@ -99,7 +104,8 @@ class Agent:
             if len(ids) >= context:
                 yield Event("stopped", f"the conversation has {len(ids)} tokens, and the model reads {context}")
                 return
-            new = yield from self._turn(ids, min(self.max_new_tokens, context - len(ids)), cache, think)
+            choices = yield from self._turn(ids, min(self.max_new_tokens, context - len(ids)), cache, think)
+            new = [choice.id for choice in choices]
             turn = [ids[-1], *new] if think else new  # the prefilled <think> is the turn's first token
             ids += new
             try:
@@ -124,9 +130,13 @@ class Agent:
             if not calls:
                 self.messages, self.ids, self.cache = messages, ids, cache
                 return
+            sure = confidence(choices, self.tokenizer, self.format) if calls else None
             for call in calls:
-                yield Event("call", write_json({"name": call.name, "arguments": call.arguments}), call)
-                yield _observed(run(self.tools, call, self.seconds), call, messages)
+                yield Event("call", write_json({"name": call.name, "arguments": call.arguments}), call, sure)
+                if self.confirm is None or (sure and self.confirm(call, sure)):
+                    yield _observed(run(self.tools, call, self.seconds), call, messages)
+                else:
+                    yield _observed({"error": "the user does not want this call"}, call, messages)
         yield Event("stopped", f"no answer after {self.max_steps} turns")
 
     def _unread(self, prompt: Rendered) -> list[int]:
@@ -138,28 +148,28 @@ class Agent:
 
     def _turn(
         self, prompt: list[int], max_new_tokens: int, cache: KVCache, think: bool
-    ) -> Generator[Event, None, list[int]]:
-        """One turn of the model, which goes on from `<think>` if `think`; returns the new ids."""
+    ) -> Generator[Event, None, list[Choice]]:
+        """One turn of the model, which goes on from `<think>` if `think`; returns what it wrote."""
         grammar = self.grammar.fresh() if self.grammar else None
         part: Part = "thought" if think else "text"
         if grammar and think:
             grammar.advance(prompt[-1])
-        ids: list[int] = []
         marks = turn_marks(self.tokenizer, self.dialect)
         run: list[int] = []  # not shown yet: the last of them may be a part of a character
-        for (id_,) in stream(self.model, prompt, max_new_tokens, self.stops, self.sampling, [grammar], cache):
-            if id_ is None:
-                break
-            ids.append(id_)
-            if id_ in marks and (following := self.dialect.part_after(part, marks[id_])) != part:
-                part, run = following, []
-                continue
-            run.append(id_)
-            text = self.tokenizer.decode(run)
-            if part != "call" and not text.endswith("\ufffd"):
-                yield Event(part, text)
-                run = []
-        return ids
+        row = Row(prompt, max_new_tokens, self.stops, self.sampling, grammar, LIKELIEST)
+        told = 0
+        for _ in decode(self.model, [row], cache):
+            for choice in row.choices[told:]:
+                if choice.id in marks and (following := self.dialect.part_after(part, marks[choice.id])) != part:
+                    part, run = following, []
+                    continue
+                run.append(choice.id)
+                text = self.tokenizer.decode(run)
+                if part != "call" and not text.endswith("\ufffd"):
+                    yield Event(part, text)
+                    run = []
+            told = len(row.choices)
+        return row.choices
 
 
 def _observed(result: Any, call: Call | None, messages: list[dict[str, Any]]) -> Event:

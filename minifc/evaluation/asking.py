@@ -8,13 +8,15 @@ from functools import lru_cache
 
 import torch
 
+from minifc.calling.confidence import LIKELIEST, confidence
 from minifc.calling.grammar import Grammar, check_tools
 from minifc.data import Conversation
 from minifc.errors import SchemaError
+from minifc.evaluation.calibration import Calibration
 from minifc.evaluation.judging import Score, Verdict, judge
 from minifc.evaluation.likelihood import bits_per_byte
 from minifc.evaluation.questions import Demonstration, Question
-from minifc.gemma.generate import generate
+from minifc.gemma.generate import Row, decode
 from minifc.gemma.model import Gemma
 from minifc.terminal import printable, progress
 from minifc.text.dialects import dialect_of
@@ -34,11 +36,17 @@ class Answers:
 
     texts: list[str]
     verdicts: list[Verdict | None]  # None where the question has no rule
+    confidences: list[float]  # the probability of each, of a call with all of its arguments
     bits_per_byte: float | None = None  # of the conversations beside the questions
 
     @property
     def score(self) -> Score:
         return Score.of([verdict for verdict in self.verdicts if verdict])
+
+    @property
+    def calibration(self) -> Calibration:
+        judged = zip(self.confidences, self.verdicts, strict=True)
+        return Calibration.of([(sure, verdict.error is None) for sure, verdict in judged if verdict])
 
 
 def ask(
@@ -61,7 +69,7 @@ def ask(
     shown = demonstration_turns(demonstrations, tokenizer, format)
     prompts = [prompt(question, tokenizer, format, shown) for question in questions]
     grammars = question_grammars(questions, tokenizer, format) if constrained else _no_grammar
-    replies = answer(model, tokenizer, prompts, max_new_tokens, format, grammars, name)
+    replies, confidences = answer(model, tokenizer, prompts, max_new_tokens, format, grammars, name)
     verdicts = [
         judge(ids, question.expected, question.rule, tokenizer, format, len(ids) == max_new_tokens)
         if question.rule
@@ -69,7 +77,7 @@ def ask(
         for question, ids in zip(questions, replies, strict=True)
     ]
     bits = bits_per_byte(model, tokenizer, conversations, format) if conversations else None
-    return Answers([tokenizer.decode(ids) for ids in replies], verdicts, bits)
+    return Answers([tokenizer.decode(ids) for ids in replies], verdicts, confidences, bits)
 
 
 def answer(
@@ -80,21 +88,27 @@ def answer(
     format: Format,
     grammars: Grammars,
     name: str | None,
-) -> list[list[int]]:
-    """The ids of each prompt's greedy answer, without the stop id; one cut at the limit has max_new_tokens ids."""
+) -> tuple[list[list[int]], list[float]]:
+    """The ids of each prompt's greedy answer, without the stop id, and its probability. An answer that is cut at the
+    limit has max_new_tokens ids."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of one batch alike in length
     replies: list[list[int]] = [[] for _ in prompts]
+    confidences = [0.0 for _ in prompts]
     stops = stop_ids(tokenizer, format)
     with progress(len(prompts), name, "question", show=name is not None and bool(prompts)) as bar:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             constraints = [grammar.fresh() if (grammar := grammars(i)) else None for i in batch]
-            batch_prompts = [prompts[i] for i in batch]
-            new = generate(model, batch_prompts, max_new_tokens, stops, constraints=constraints)
-            for i, ids in zip(batch, new, strict=True):
-                replies[i] = ids
+            rows = [
+                Row(prompts[i], max_new_tokens, stops, constraint=constraint, likeliest=LIKELIEST)
+                for i, constraint in zip(batch, constraints, strict=True)
+            ]
+            for _ in decode(model, rows):
+                pass
+            for i, row in zip(batch, rows, strict=True):
+                replies[i], confidences[i] = row.ids, confidence(row.choices, tokenizer, format).whole
             bar.update(len(batch))
-    return replies
+    return replies, confidences
 
 
 def prompt(question: Question, tokenizer: Tokenizer, format: Format, demonstrations: Sequence[Message]) -> list[int]:

@@ -22,6 +22,7 @@ SHARES = {
     "unreadable": "unreadable calls",
     "ran_on": "ran to the limit",
 }
+CALIBRATION, TRUSTED = "calibration error", "99% right among"
 BITS_PER_BYTE = "bits per byte of model turns"
 
 
@@ -31,6 +32,9 @@ def score_table(answers: Mapping[str, Answers]) -> list[list[str]]:
     if any(verdict for one in answers.values() for verdict in one.verdicts):
         scores = [one.score for one in answers.values()]
         rows = [[words, *(str(getattr(score, share)) for score in scores)] for share, words in SHARES.items()]
+        sure = [one.calibration for one in answers.values()]
+        rows.append([CALIBRATION, *("-" if math.isnan(one.error) else f"{one.error:.3f}" for one in sure)])
+        rows.append([TRUSTED, *(str(one.trusted) for one in sure)])
     bits = [one.bits_per_byte for one in answers.values()]
     if any(value is not None for value in bits):
         shown = ["-" if value is None or math.isnan(value) else f"{value:.3f}" for value in bits]
@@ -46,7 +50,10 @@ def as_json(answers: Answers) -> dict[str, Any]:
         name: {"count": share.count, "total": share.total, "interval": list(share.interval) if share.total else None}
         for name, share in shares.items()
     }
-    bits = answers.bits_per_byte
+    sure, bits = answers.calibration, answers.bits_per_byte
+    if sure.trusted.total:
+        threshold = None if math.isinf(sure.threshold) else sure.threshold
+        record["calibration"] = {"error": sure.error, "trusted": sure.trusted.count, "threshold": threshold}
     return record | ({} if bits is None else {"bits_per_byte": None if math.isnan(bits) else bits})
 
 

@@ -260,20 +260,31 @@ def stream(
         Row(prompt, max_new_tokens, stop_ids, _for_row(sampling, number), constraint)
         for number, (prompt, constraint) in enumerate(zip(prompts, constraints or [None] * len(prompts), strict=True))
     ]
-    batch = Batch(model)
-    count = 0  # of the steps that are told
+    steps, count = decode(model, rows, cache), 0  # count: of the steps that are told
     while not all(row.end and len(row.choices) <= count for row in rows):
         # What is forced comes in runs: some rows are ahead of the others.
         if all(row.end or len(row.choices) > count for row in rows):
             yield [row.choices[count].id if len(row.choices) > count else None for row in rows]
             count += 1
-        elif not batch.rows:
+        else:
+            next(steps)
+
+
+def decode(model: Gemma, rows: Sequence[Row], cache: KVCache | None = None) -> Iterator[None]:
+    """Write rows to their ends, a step at a time; `choices` of each tell how far it is.
+
+    cache: holds the first `cache.lengths` ids of their prompts, as for `stream`.
+    """
+    batch = Batch(model)
+    while not all(row.end for row in rows):
+        if not batch.rows:
             batch.join(rows, cache)
         else:
             batch.step()
         if cache is None:
             for row in [row for row in batch.rows if row.end]:
                 batch.leave(row)
+        yield
 
 
 def _for_row(sampling: Sampling, number: int) -> Sampling:

@@ -5,9 +5,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
+from minifc.calling.confidence import LIKELIEST, confidence
 from minifc.calling.grammar import Grammar
 from minifc.calling.guide import Guide
 from minifc.calling.reply import Reply, json_guide
@@ -55,7 +57,8 @@ class Answering:
             None if request.seed is None else request.seed % 2**63,
         )  # fmt: skip
         stops = stop_ids(loaded.tokenizer, loaded.format)
-        return Row(prompt, limit, stops, sampling, self._reply(request), request.logprobs)
+        likeliest = None if request.logprobs is None else LIKELIEST
+        return Row(prompt, limit, stops, sampling, self._reply(request), likeliest)
 
     def _reply(self, request: ChatRequest) -> Reply:
         tools = [tool for tool in request.tools if request.named in (None, tool["name"])]
@@ -143,7 +146,16 @@ class Answer:
     def logprobs(self, choices: list[Choice]) -> dict[str, Any] | None:
         if self.request.logprobs is None:
             return None
-        return {"content": logprobs_of(choices, self.answering.loaded.tokenizer), "refusal": None}
+        content = logprobs_of(choices, self.answering.loaded.tokenizer, self.request.logprobs)
+        return {"content": content, "refusal": None}
+
+    @property
+    def confidence(self) -> dict[str, Any]:
+        """How sure the model is of the turn, if logprobs are asked for."""
+        if self.request.logprobs is None:
+            return {}
+        loaded = self.answering.loaded
+        return {"confidence": asdict(confidence(self.choices, loaded.tokenizer, loaded.format))}
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -168,6 +180,7 @@ class Answer:
             "message": self.reader.message | {"refusal": None},
             "logprobs": self.logprobs(self.choices),
             "finish_reason": self.end,
+            **self.confidence,
         }
         return self._head("chat.completion") | {"choices": [choice], "usage": self.usage}
 
@@ -185,6 +198,8 @@ class Answer:
                 deltas = [{}]  # nothing to tell yet but the tokens
             for number, delta in enumerate(deltas):
                 yield chunk(delta, choices=new if number == 0 else None)
-        yield chunk({}, self.end)
+        last = chunk({}, self.end)
+        last["choices"][0] |= self.confidence
+        yield last
         if self.request.usage_at_end:
             yield head | {"choices": [], "usage": self.usage}

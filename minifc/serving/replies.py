@@ -173,8 +173,11 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def logprobs_of(choices: Sequence[Choice], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """As `logprobs.content` has them, and whether a token was forced: then there was nothing else to choose."""
+def logprobs_of(choices: Sequence[Choice], tokenizer: Tokenizer, likeliest: int) -> list[dict[str, Any]]:
+    """As `logprobs.content` has them, and whether a token was forced: then there was nothing else to choose.
+
+    likeliest: how many of the likeliest tokens to tell with each.
+    """
     names = {id_: name for name, id_ in tokenizer.control.items()}
 
     def token(id_: int) -> dict[str, Any]:
@@ -185,7 +188,7 @@ def logprobs_of(choices: Sequence[Choice], tokenizer: Tokenizer) -> list[dict[st
         {
             **token(choice.id),
             "logprob": choice.logprob,
-            "top_logprobs": [token(id_) | {"logprob": logprob} for id_, logprob in choice.likeliest],
+            "top_logprobs": [token(id_) | {"logprob": logprob} for id_, logprob in choice.likeliest[:likeliest]],
             "forced": choice.forced,
         }
         for choice in choices

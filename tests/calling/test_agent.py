@@ -1,5 +1,6 @@
 """The loop of thinking, acting and observing, with a model that says what the test wants it to say."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ import torch
 from minifc.calling import agent as agent_module
 from minifc.calling import tiny_tools
 from minifc.calling.agent import Agent, Event
+from minifc.calling.confidence import Confidence
 from minifc.calling.tools import tool
 from minifc.errors import SchemaError, TokenizerError
+from minifc.gemma.generate import Choice, Row
 from minifc.gemma.model import Gemma
 from minifc.loading import Loaded, load
-from minifc.text.calls import TAGS, THINK
+from minifc.text.calls import TAGS, THINK, Call
 from minifc.text.dialects.functiongemma import TOKENS
 from minifc.text.template import render
 from minifc.text.tokenizer import Tokenizer, load_tokenizer
@@ -42,6 +45,14 @@ def tokenizer(tiny: Path) -> Tokenizer:
     return tokenizer
 
 
+def writes(rows: list[Row], ids: list[int]) -> Iterator[None]:
+    """As a model that writes these ids."""
+    for id_ in ids:
+        rows[0].choices.append(Choice(id_))
+        yield
+    rows[0].end = "stop"
+
+
 def silent(context: int = 8192) -> Any:
     """What an agent needs of a model that is not asked."""
     return SimpleNamespace(config=SimpleNamespace(max_position_embeddings=context, sliding_window=64))
@@ -57,14 +68,12 @@ def scripted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> Callable[
         agent.prompts, agent.limits = [], []
         script = iter(turns)
 
-        def stream(model: Any, prompt: list[int], limit: int, *_: Any) -> Iterator[list[int | None]]:
-            agent.prompts.append(tokenizer.decode(prompt))
-            agent.limits.append(limit)
-            for id_ in tokenizer.encode(next(script), control_tokens=True):
-                yield [id_]
-            yield [None]
+        def decode(model: Any, rows: list[Row], cache: Any) -> Iterator[None]:
+            agent.prompts.append(tokenizer.decode(rows[0].prompt))
+            agent.limits.append(rows[0].max_new_tokens)
+            yield from writes(rows, tokenizer.encode(next(script), control_tokens=True))
 
-        monkeypatch.setattr(agent_module, "stream", stream)
+        monkeypatch.setattr(agent_module, "decode", decode)
         return agent
 
     return make
@@ -202,7 +211,7 @@ def test_without_tokens_for_calls_nothing_is_a_call(
     with pytest.raises(TokenizerError, match="<tool_call>"):
         Agent(model, plain, [add], constrained=False)
     quoted = CALL.format('{"x": 1, "y": 1}')
-    monkeypatch.setattr(agent_module, "stream", lambda *_: ([id_] for id_ in [*plain.encode(quoted), None]))
+    monkeypatch.setattr(agent_module, "decode", lambda model, rows, cache: writes(rows, plain.encode(quoted)))
     assert told(list(Agent(model, plain).ask("?"))) == [("text", quoted)]
 
 
@@ -245,12 +254,7 @@ def test_a_quoted_tag_in_an_answer_is_no_call(
     agent = scripted("")
     quoted = "The tag is " + CALL.format('{"x": 1, "y": 1}')
 
-    def stream(*_: Any) -> Iterator[list[int | None]]:
-        for id_ in tokenizer.encode(quoted):
-            yield [id_]
-        yield [None]
-
-    monkeypatch.setattr(agent_module, "stream", stream)
+    monkeypatch.setattr(agent_module, "decode", lambda model, rows, cache: writes(rows, tokenizer.encode(quoted)))
     assert told(list(agent.ask("Which tag?"))) == [("text", quoted)]
 
 
@@ -401,11 +405,11 @@ def test_the_grammar_knows_of_the_prefilled_thought(
     begin, anything = agent.tokenizer.control["<tool_call>"], agent.tokenizer.encode("a")[0]
     grammars = []
 
-    def stream(model: Any, prompt: list[int], limit: int, stops: Any, sampling: Any, constraints: Any, *_: Any) -> Any:
-        grammars.extend(constraints)
-        return iter([[anything], [None]])
+    def decode(model: Any, rows: list[Row], cache: Any) -> Iterator[None]:
+        grammars.append(rows[0].constraint)
+        return writes(rows, [anything])
 
-    monkeypatch.setattr(agent_module, "stream", stream)
+    monkeypatch.setattr(agent_module, "decode", decode)
     assert list(agent.ask("?"))[-1].kind == "stopped"
     (grammar,) = grammars
     grammar.advance(begin)
@@ -485,3 +489,20 @@ def test_what_is_wrong_with_functiongemmas_call_is_told(scripted: Callable[..., 
     assert "there is no tool sum" in results[1]
     assert "response:error{error:<escape>the call cannot be read" in agent.prompts[1]
     assert "response:sum{error:<escape>there is no tool sum" in agent.prompts[2]
+
+
+def test_a_call_that_is_not_confirmed_is_not_run(scripted: Callable[..., Agent]) -> None:
+    """The model is told, and goes on."""
+    asked = []
+
+    def confirm(call: Call, sure: Confidence) -> bool:
+        asked.append((call.name, sure.whole))
+        return False
+
+    agent = scripted(CALL.format('{"x": 1, "y": 1}'), "Then not.", confirm=confirm)
+    events = list(agent.ask("Add."))
+    assert [event.kind for event in events[:2]] == ["call", "result"]
+    assert json.loads(events[1].text) == {"error": "the user does not want this call"}
+    assert events[0].confidence == Confidence(1.0, 1.0, 1.0)
+    assert asked == [("add", 1.0)]
+    assert agent.messages[-1]["content"] == "Then not."

@@ -129,7 +129,7 @@ def test_a_call_that_breaks_off_is_told_as_far_as_it_goes(loaded: Any) -> None:
 def test_logprobs(loaded: Any) -> None:
     tokenizer = loaded.tokenizer
     (a,), (b,), think = tokenizer.encode("a"), tokenizer.encode("b"), tokenizer.control["<think>"]
-    found = logprobs_of([Choice(a, -0.5, ((a, -0.5), (b, -1.5))), Choice(think, forced=True)], tokenizer)
+    found = logprobs_of([Choice(a, -0.5, ((a, -0.5), (b, -1.5))), Choice(think, forced=True)], tokenizer, 2)
     one, other = {"token": "a", "bytes": [97]}, {"token": "b", "bytes": [98]}
     likeliest = [one | {"logprob": -0.5}, other | {"logprob": -1.5}]
     assert found == [

@@ -174,6 +174,9 @@ def test_logprobs_of_a_call(client: openai.OpenAI) -> None:
     assert len(content) == answer.usage.completion_tokens
     assert "<tool_call>" in [token.token for token in content]
     assert all(token.logprob <= 0 for token in content)
+    assert all(len(token.top_logprobs) <= 3 for token in content)
+    sure = answer.choices[0].confidence
+    assert 0.5 < sure["whole"] <= sure["tool"] <= sure["called"] <= 1
     forced = [token.token for token in content if token.forced]  # type: ignore[attr-defined]
     assert forced[:3] == ["\n", '{"', "name"]
     streamed = [
