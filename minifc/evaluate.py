@@ -27,6 +27,7 @@ from minifc.evaluation.questions import (
     QuestionSet,
     bfcl_questions,
     data_questions,
+    tool_questions,
     toy_demonstrations,
     toy_questions,
 )
@@ -34,6 +35,7 @@ from minifc.evaluation.report import as_json, failures, score_table
 from minifc.gemma.checkpoint import require_finite
 from minifc.hub import find_data
 from minifc.loading import Located, add_model_options, is_run, load_base, locate_from
+from minifc.own_tools import load_tools
 from minifc.terminal import Table, text_samples, text_table
 from minifc.text.dialects import dialect_of
 from minifc.text.tokenizer import read_added_tokens
@@ -80,6 +82,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     parser.add_argument("--data", help="ask about these conversations: file, folder or data set of the hub")
     add_data_options(parser)
     parser.add_argument(
+        "--tools", type=Path, metavar="FILE", help="ask the examples in the docstrings of a Python file's tools"
+    )
+    parser.add_argument(
         "--bfcl", type=Path, metavar="FOLDER", help="ask the leaderboard's questions: data folder of bfcl-eval"
     )
     parser.add_argument("--categories", help="of the leaderboard, with commas between (all)")
@@ -92,7 +97,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     args = parser.parse(argv)
     require_option(args.cases is None or args.cases >= 1, "cases", args.cases, "must be at least 1")
     require_option(args.max_new_tokens >= 1, "max-new-tokens", args.max_new_tokens, "must be at least 1")
-    sources = [f"--{name}" for name in ("run", "data", "bfcl") if getattr(args, name)]
+    sources = [f"--{name}" for name in ("run", "data", "tools", "bfcl") if getattr(args, name)]
     if len(sources) > 1:
         raise OptionError(f"{' and '.join(sources)} ask different questions; give one of them")
     if not sources:
@@ -111,7 +116,7 @@ def named_run(args: Namespace) -> Path | None:
 def question_sets(args: Namespace) -> list[QuestionSet]:
     """What to ask. Raises OptionError for an option that would have no effect."""
     run = run_settings(args.run)["run"] if args.run else {}
-    toy_world = not (args.data or args.bfcl or run.get("data"))
+    toy_world = not (args.data or args.tools or args.bfcl or run.get("data"))
     for name in ("configuration", "split", "skip_bad"):
         value, option = getattr(args, name), name.replace("_", "-")
         require_option(not value or bool(args.data), option, value, "has no effect without --data")
@@ -128,6 +133,13 @@ def question_sets(args: Namespace) -> list[QuestionSet]:
         if unknown := [name for name in categories if name not in CATEGORIES]:
             raise OptionError(f"--categories {unknown[0]}: not one of {', '.join(CATEGORIES)}")
         return [one.part(args.part or "all").first(args.cases) for one in bfcl_questions(args.bfcl, categories)]
+    if args.tools:
+        questions = tool_questions(load_tools(args.tools))
+        if not questions:
+            raise OptionError(
+                f'--tools {args.tools}: no tool has an example: >>> "what is said" -> name(argument=value)'
+            )
+        return [QuestionSet(str(args.tools), questions).first(args.cases)]
     if args.data:
         questions = questions_about(args)
         if not questions:

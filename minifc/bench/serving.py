@@ -1,7 +1,8 @@
 """python -m minifc.bench serve: what a server's answers cost, alone and many at once, beside other servers.
 
 The servers run already, with the same model, and speak OpenAI's protocol. Each gets the same requests, conversations of
-a data set up to the model's first turn, from 1 client and from several at once; the servers take turns.
+a data set up to the model's first turn, from 1 client and from several at once; the servers take turns. Told are the
+new tokens of all clients a second, and how long it takes to the first of an answer: at the median, and of 95 in 100.
 """
 
 import json
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     bodies = list(_bodies(read_conversations(find_data(args.data).files), args.new, not args.no_tools))
     if not bodies:
         raise DataError(f"{args.data}: no conversation in which the model speaks")
-    table = [["server", "clients", "answers", "tokens/s", "times one client's", "first token, s: p50", "p95"]]
+    table = [["server", "clients", "answers", "tokens/s", "of one's", "first token", "p95"]]
     alone: dict[str, float] = {}
     with progress(len(counts) * len(servers), "measuring", "round") as bar:
         for count in counts:
@@ -74,8 +75,8 @@ def main(argv: Sequence[str]) -> None:
                 firsts = [one.first for one in found]
                 last = quantiles(firsts, n=20)[-1] if len(firsts) > 1 else firsts[0]
                 table.append(
-                    [server.name, str(count), str(len(found)), f"{speed:,.0f}", f"{speed / alone[server.name]:.1f}",
-                     f"{median(firsts):.2f}", f"{last:.2f}"]
+                    [server.name, str(count), str(len(found)), f"{speed:,.0f}", f"{speed / alone[server.name]:.1f}x",
+                     f"{median(firsts):.2f} s", f"{last:.2f} s"]
                 )  # fmt: skip
                 bar.update()
     print(text_table(table))
@@ -90,7 +91,7 @@ def _find(url: str) -> Server:
             model = json.load(response)["data"][0]["id"]
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise OptionError(f"--url {url}: no server with OpenAI's API answers there: {error}") from None
-    return Server(name or address, address, model)
+    return Server(name or address.partition("://")[2], address, model)
 
 
 def _bodies(conversations: Sequence[Conversation], new: int, with_tools: bool) -> Iterator[dict[str, Any]]:

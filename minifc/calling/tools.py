@@ -20,6 +20,7 @@ from typing import Any
 
 from minifc.calling import processes
 from minifc.calling.docstrings import read_docstring
+from minifc.calling.examples import Example, read_examples
 from minifc.calling.hints import from_json, hint_schema, hints_of
 from minifc.calling.kinds import Schema
 from minifc.calling.schema import read_schema
@@ -39,6 +40,7 @@ class Tool:
     description: str
     parameters: dict[str, Any]
     checked: Schema = field(repr=False)
+    examples: tuple[Example, ...] = ()  # of its docstring
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -68,14 +70,16 @@ class Tool:
 
 
 def tool(function: Callable[..., Any]) -> Tool:
-    """Make a tool of a function. Raises SchemaError for a parameter whose hint says no JSON type."""
+    """Make a tool of a function. Raises SchemaError for a parameter whose hint says no JSON type, and for an example in
+    its docstring that is no call of it."""
     if not hasattr(function, "__name__"):
         raise SchemaError(f"{function!r}: has no name; a tool is made of a function, as `def` writes one")
     if inspect.iscoroutinefunction(function):
         raise SchemaError(f"tool {function.__name__}: is async; a tool is an ordinary function, run in its own process")
     hints, properties, required = hints_of(function), {}, []
     signature = inspect.signature(function).parameters
-    description, described = read_docstring(inspect.getdoc(function) or "", list(signature))
+    docstring, examples = read_examples(inspect.getdoc(function) or "", f"tool {function.__name__}")
+    description, described = read_docstring(docstring, list(signature))
     for name, parameter in signature.items():
         where = f"tool {function.__name__}, parameter {name}"
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -89,9 +93,20 @@ def tool(function: Callable[..., Any]) -> Tool:
         if parameter.default is parameter.empty:
             required.append(name)
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return Tool(
-        function, function.__name__, description, parameters, read_schema(parameters, f"tool {function.__name__}")
-    )
+    checked = read_schema(parameters, f"tool {function.__name__}")
+    made = Tool(function, function.__name__, description, parameters, checked, tuple(examples))
+    _check_examples(made)
+    return made
+
+
+def _check_examples(made: Tool) -> None:
+    for number, example in enumerate(made.examples, 1):
+        where = f"tool {made.name}, example {number}"
+        for call in example.calls:
+            if call.name != made.name:
+                raise SchemaError(f"{where}: calls {call.name}; an example stands with the tool that it calls")
+            if found := find_error(call.arguments, made.checked):
+                raise SchemaError(f"{where}: {found}")
 
 
 def _made(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from minifc.calling.tools import Tool
 from minifc.data import Conversation, toy
 from minifc.errors import CallError, DataError, TemplateError
 from minifc.evaluation.bfcl import CATEGORIES, Entry, find_error, read_bfcl
@@ -61,6 +62,16 @@ def question_of(
     """The question whose answer is exactly these calls."""
     right = "\n".join(write_json(asdict(call)) for call in calls) or "no call"
     return Question(messages, tools, tuple(call.name for call in calls), exactly(calls), right, verbatim, listed)
+
+
+def tool_questions(tools: Sequence[Tool]) -> list[Question]:
+    """The examples of tools as questions, each with all of the tools."""
+    schemas = [tool.schema for tool in tools]
+    return [
+        question_of([{"role": "user", "content": example.request}], schemas, example.calls)
+        for tool in tools
+        for example in tool.examples
+    ]
 
 
 # --- the toy world -----------------------------------------------------------------------------------------------

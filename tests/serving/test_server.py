@@ -4,11 +4,16 @@ import asyncio
 import contextlib
 import json
 import random
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,9 +21,12 @@ import jsonschema
 import openai
 import pytest
 
+from minifc import serve
+from minifc.bench import __main__ as bench
 from minifc.calling import tiny_tools
 from minifc.calling.grammar import Grammar
 from minifc.data import toy
+from minifc.errors import MinifcError, OptionError
 from minifc.gemma.generate import generate
 from minifc.serving.app import MOST_BYTES
 from minifc.text.template import render, stop_ids
@@ -485,3 +493,67 @@ def test_connections_that_say_nothing_keep_nobody_waiting(server: Any, client: o
     assert create(client).choices[0].message.tool_calls
     for one in idle:
         one.close()
+
+
+def test_the_command_in_readme(server: Any) -> None:
+    """With this server's port in place of 8000."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = readme[readme.index("<!-- serve -->") : readme.index("<!-- end -->", readme.index("<!-- serve -->"))]
+    command = "\n".join(line[4:] for line in block.splitlines() if line.startswith("    "))
+    command = command.replace("localhost:8000", server.url.removeprefix("http://"))
+    answer = json.loads(subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout)
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("find_song", {"singer": "Nina"})
+
+
+def test_the_benchmark(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"messages": case.messages(), "tools": case.tools} for case in toy.held_out_cases(3, seed=1)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--data", str(tmp_path / "rows.jsonl"), "--clients", "1,3", "--requests", "2", "--new", "8"]
+    bench.main(["serve", "--url", server.url, "--url", f"again={server.url}/v1", *options])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [line[:3] for line in lines] == [
+        [name, clients, answers] for clients, answers in (("1", "2"), ("3", "6")) for name in (server.url[7:], "again")
+    ]
+    assert all(float(line[3]) > 0 for line in lines)
+    assert lines[0][4] == lines[1][4] == "1.0x"
+    with pytest.raises(OptionError, match="no server with OpenAI's API answers there"):
+        bench.main(["serve", "--url", "http://127.0.0.1:1", *options])
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """It says where it answers, answers, and Ctrl-C ends it cleanly."""
+    command = [sys.executable, "-m", "minifc.serve", "--port", "0", "--name", "mine"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    said = ""
+    while "Ctrl-C ends)" not in " ".join(said.split()):  # lines are folded
+        said += (line := running.stderr.readline())
+        assert line, said
+    url = re.search(r"(http://localhost:\d+)/v1", " ".join(said.split()))[1]  # type: ignore[index]
+    assert httpx.get(f"{url}/health").json()["model"] == "mine"
+    running.send_signal(signal.SIGINT)
+    _, rest = running.communicate(timeout=30)
+    assert running.returncode in (0, 130)
+    assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--port", "70000"], "--port 70000: must be between 0 and 65535"),
+        (["--rows", "0"], "--rows 0: must be at least 1"),
+        (["--host", "256.1.1.1"], "choose another"),
+        (["--mcp", "no-such-command"], "no MCP server"),
+        (["--model", "/no/such/model"], "/no/such/model"),
+    ],
+)
+def test_options_that_are_wrong(options: list[str], why: str) -> None:
+    with pytest.raises(MinifcError) as raised:
+        serve.main(["--port", "0", *options])
+    assert why in str(raised.value)
+
+
+def test_a_port_that_is_in_use(server: Any) -> None:
+    with pytest.raises(OptionError, match="Address already in use; choose another"):
+        serve.main(["--port", server.url.rpartition(":")[2]])
