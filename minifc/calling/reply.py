@@ -66,6 +66,7 @@ class Reply:
         return required or (self.text is not None and not (self.grammar and self.grammar.called))
 
     def allowed(self, budget: int) -> Tensor:
+        """As `Constraint` has it. A limit that is too low for any call or text cuts it: nothing else was asked for."""
         if self.state is not None:
             assert self.text is not None
             return self.text.mask(self.state, budget).clone()
@@ -89,6 +90,9 @@ class Reply:
             first |= self.text.mask(self.text.start, budget)
         if not self.begun and THINK in self.control and budget > self._room + SLACK:
             first[self.control[THINK]] = True
+        if not first.any():  # there is too little room: what is begun is cut at the limit
+            assert self.text is not None
+            first |= self.text.mask(self.text.start, None)
         return first
 
     def forced(self, budget: int) -> list[int]:

@@ -14,9 +14,9 @@ from minifc.calling.grammar import Grammar
 from minifc.calling.guide import Guide
 from minifc.calling.reply import Reply, json_guide
 from minifc.errors import CallError, MinifcError, SchemaError, TemplateError
-from minifc.gemma.generate import Choice, Row, Sampling
+from minifc.gemma.generate import Choice, Sampling
 from minifc.loading import Loaded
-from minifc.serving.engine import Engine, Full, Job, News
+from minifc.serving.engine import Engine, Full, GuardedRow, Job, News
 from minifc.serving.flattened import FINAL_ANSWER
 from minifc.serving.replies import Delta, ReplyReader, logprobs_of
 from minifc.serving.requests import ApiError, ChatRequest
@@ -36,7 +36,7 @@ class Answering:
         self._grammar: Callable[[str, frozenset[str]], Grammar] = lru_cache(KEPT)(self._make_grammar)
         self._guide: Callable[[str], Guide] = lru_cache(KEPT)(self._make_guide)
 
-    def row(self, request: ChatRequest) -> Row:
+    def row(self, request: ChatRequest) -> GuardedRow:
         """What the engine is to write. Raises ApiError. It may take a while: schemas are compiled here."""
         loaded = self.loaded
         try:
@@ -58,7 +58,7 @@ class Answering:
         )  # fmt: skip
         stops = stop_ids(loaded.tokenizer, loaded.format)
         likeliest = None if request.logprobs is None else LIKELIEST
-        return Row(prompt, limit, stops, sampling, self._reply(request), likeliest)
+        return GuardedRow(prompt, limit, stops, sampling, self._reply(request), likeliest)
 
     def _reply(self, request: ChatRequest) -> Reply:
         tools = [tool for tool in request.tools if request.named in (None, tool["name"])]
@@ -94,7 +94,7 @@ class Answering:
             self.log(f"note: {note}")
         return guide
 
-    def begin(self, request: ChatRequest, row: Row) -> "Answer":
+    def begin(self, request: ChatRequest, row: GuardedRow) -> "Answer":
         """Hand a row to the engine. Raises ApiError if too many wait."""
         answer = Answer(self, request, row)
         try:
@@ -107,7 +107,7 @@ class Answering:
 class Answer:
     """One answer, which is written in the engine's thread and told in the server's."""
 
-    def __init__(self, answering: Answering, request: ChatRequest, row: Row) -> None:
+    def __init__(self, answering: Answering, request: ChatRequest, row: GuardedRow) -> None:
         self.answering, self.request, self.row = answering, request, row
         final_answer = FINAL_ANSWER if request.final_answer else None
         self.reader = ReplyReader(answering.loaded.tokenizer, answering.loaded.format, request.stop, final_answer)

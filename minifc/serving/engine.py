@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from minifc.errors import MinifcError
 from minifc.gemma.cache import KVCache
@@ -33,10 +34,23 @@ class News:
 
 
 @dataclass(eq=False)
+class GuardedRow(Row):
+    """A row whose failure is its own, and ends no others."""
+
+    error: str | None = None
+
+    def choose(self, logits: Tensor) -> None:
+        try:
+            super().choose(logits)
+        except Exception as error:
+            self.error, self.end = f"{type(error).__name__}: {error}", "stop"
+
+
+@dataclass(eq=False)
 class Job:
     """An answer that somebody waits for. `tell` is called in the engine's thread."""
 
-    row: Row
+    row: GuardedRow
     tell: Callable[[News], None]
     told: int = 0
     gone: bool = False  # nobody waits any more
@@ -149,7 +163,7 @@ class Engine:
     def _tell(self) -> None:
         for row, job in list(self._jobs.items()):
             if len(row.choices) > job.told or row.end:
-                job.tell(News(row.choices[job.told :], row.end))
+                job.tell(News(row.choices[job.told :], row.end, job.row.error))
                 job.told = len(row.choices)
             if row.end:
                 self._leave(row)

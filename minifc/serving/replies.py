@@ -36,7 +36,8 @@ class ReplyReader:
         self._said = {"content": "", "reasoning_content": ""}
         self._held = ""  # what may be the beginning of a stop, or the space before what follows
         self._calls: list[dict[str, str]] = []
-        self._sent = 0  # characters of the arguments of the last call
+        self._open = False  # whether the last of the calls is the one that is being written
+        self._sent = 0  # characters of its arguments
 
     @property
     def message(self) -> dict[str, Any]:
@@ -118,11 +119,12 @@ class ReplyReader:
 
     def _tell_call(self, ended: bool) -> list[Delta]:
         """The name of the call that is being written once it is known, and more of its arguments."""
-        begun = _CALL.match(text) if (text := self._call_text().rstrip("\ufffd")) else None
+        text = self._call_text().rstrip("\ufffd")
+        begun = _CALL.match(text)
         if begun is None:
             return self._tell_read(text) if ended else []
         deltas: list[Delta] = []
-        if self._sent == 0 and not self._open:
+        if not self._open:
             deltas.append(self._begin_call(json.loads(begun[1])))
         closing = self.dialect.syntax.closing
         arguments = text[begun.end() :]
@@ -134,8 +136,6 @@ class ReplyReader:
         if ended:
             self._sent, self._open = 0, False
         return deltas
-
-    _open = False  # whether the last of the calls is the one that is being written
 
     def _begin_call(self, name: str) -> Delta:
         self._held, self._open = "", True

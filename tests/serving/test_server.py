@@ -25,6 +25,7 @@ from minifc import serve
 from minifc.bench import __main__ as bench
 from minifc.calling import tiny_tools
 from minifc.calling.grammar import Grammar
+from minifc.calling.reply import Reply
 from minifc.data import toy
 from minifc.errors import MinifcError, OptionError
 from minifc.gemma.generate import generate
@@ -338,6 +339,34 @@ def test_a_failure_in_the_engine_is_told_and_harms_no_other(start: Callable[...,
             list(create(client, stream=True))
         monkeypatch.setattr(type(server.engine.batch), "step", step)
         assert calls_of(create(client).choices[0].message) == [("measure_age", {"year": 1958})]
+
+
+def test_a_failing_answer_ends_no_other(start: Callable[..., Any], monkeypatch: Any) -> None:
+    with start() as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+        allowed = Reply.allowed
+
+        def broken(reply: Reply, budget: int) -> Any:
+            if reply.calls == "required":
+                raise ZeroDivisionError("in one of them")
+            return allowed(reply, budget)
+
+        monkeypatch.setattr(Reply, "allowed", broken)
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(create, client)
+            until(lambda: server.engine.load["running"] == 1)
+            with pytest.raises(openai.InternalServerError, match="broke off: ZeroDivisionError: in one of them"):
+                create(client, tool_choice="required")
+            assert calls_of(other.result().choices[0].message) == [("measure_age", {"year": 1958})]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_a_limit_that_is_too_low_cuts_what_was_asked_for(client: openai.OpenAI, limit: int) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": SCHEMA}}
+    for fields in ({"tool_choice": "required"}, {"tools": [], "response_format": form}, {"response_format": form}):
+        answer = create(client, max_tokens=limit, **fields)
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage.completion_tokens == limit
 
 
 def test_answers_end_with_an_error_when_the_server_does(start: Callable[..., Any]) -> None:
