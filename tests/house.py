@@ -31,7 +31,19 @@ STOREYS: list[list[Room | None]] = [
         Room(
             "commands",
             "python -m minifc.<command>",
-            ("train", "chat", "evaluate", "audit", "verify", "export", "export_gguf", "pretrain", "bench", "serve"),
+            (
+                "train",
+                "chat",
+                "evaluate",
+                "audit",
+                "verify",
+                "export",
+                "export_gguf",
+                "pretrain",
+                "bench",
+                "serve",
+                "make",
+            ),
         )
     ],
     [
