@@ -45,7 +45,10 @@ def columns() -> int:
 
 def note(text: str) -> None:
     """Print a sentence for people, wrapped for the terminal."""
-    print(textwrap.fill(printable(text), columns(), subsequent_indent="  ", break_long_words=False))
+    lines = textwrap.wrap(  # names and commands stay whole
+        printable(text), columns(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    print("\n".join(lines), flush=True)
 
 
 class _Lines:

@@ -74,7 +74,9 @@ class ReplyReader:
 
     def finish(self) -> list[Delta]:
         """What was held back, at the end of the turn."""
-        deltas = [] if self.stopped else self._end_part() + self._say("content", self._held.rstrip())
+        deltas: list[Delta] = []
+        if not self.stopped and self.part != "call":  # a call that broke off is told as far as it goes
+            deltas = self._end_part() + self._say("content", self._held.rstrip())
         self._held = ""
         if self.final_answer and not self._calls:
             deltas.append(self._whole_call(self.final_answer, {"answer": self._said.pop("content")}))

@@ -12,12 +12,12 @@ SECONDS_TO_END = 3  # that answers have to finish when the server is to end
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises OptionError for an address that is in use or not there."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = socket.socket(family)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
     except (OSError, OverflowError) as error:
+        made.close()
         why = getattr(error, "strerror", None) or error
         raise OptionError(f"--host {host} --port {port}: {why}; choose another") from None
     return made

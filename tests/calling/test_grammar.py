@@ -12,7 +12,7 @@ import pytest
 from random_schemas import NAMES, Judge, random_tool, write
 from random_walks import takes, walk
 
-from minifc.calling import grammar as grammar_module
+from minifc.calling import guide as guide_module
 from minifc.calling.grammar import Grammar
 from minifc.calling.schema import read_schema
 from minifc.calling.validation import find_error
@@ -187,7 +187,7 @@ def test_a_key_that_is_there_must_go_on_within_the_budget(tiny_tokenizer: Tokeni
             for id_ in state.allowed(budget).nonzero()[:, 0].tolist():
                 after = copy(state)
                 after.advance(id_)
-                needed = 0 if after.finished else grammar._calls.needed(after._state)
+                needed = 0 if after.finished else grammar._calls.guide.needed(after._state)
                 assert needed < budget, (prefix, budget, tiny_tokenizer.decode([id_]))
                 checked += 1
     assert checked > 500
@@ -208,8 +208,8 @@ def test_what_is_known_of_a_vocabulary_is_kept(tiny_tokenizer: Tokenizer, monkey
     """Reading all of it takes a second for each new set of tools; and masks are bounded over all sets."""
     Grammar([ADD], tiny_tokenizer)
     monkeypatch.setattr(tiny_tokenizer, "written", lambda: pytest.fail("worked out again"))
-    monkeypatch.setattr(grammar_module, "MOST_MASKS", 3)
-    kept = grammar_module._vocabularies[tiny_tokenizer][None].masks
+    monkeypatch.setattr(guide_module, "MOST_MASKS", 3)
+    kept = guide_module._vocabularies[tiny_tokenizer][None].masks
     kept.clear()
     for name in "abcdef":
         grammar = begun(Grammar([ADD | {"name": name}], tiny_tokenizer), tiny_tokenizer)

@@ -38,8 +38,8 @@ def test_every_field() -> None:
         stream=True,
         stream_options={"include_usage": True},
     ) == ChatRequest(
-        MESSAGES, [TOOL["function"], {"name": "g"}], frozenset({"g"}), "required", "g", False, schema, 7, ("a", "b"),
-        1, 0.5, 3, 1.5, -1, 2, True, True,
+        MESSAGES, [TOOL["function"], {"name": "g"}], frozenset({"g"}), "required", "g", False, False, schema, 7,
+        ("a", "b"), 1, 0.5, 3, 1.5, -1, 2, True, True,
     )  # fmt: skip
 
 

@@ -554,10 +554,10 @@ def test_the_command(tmp_path: Path) -> None:
     """It says where it answers, answers, and Ctrl-C ends it cleanly."""
     command = [sys.executable, "-m", "minifc.serve", "--port", "0", "--name", "mine"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert running.stderr is not None
+    assert running.stdout is not None
     said = ""
     while "Ctrl-C ends)" not in " ".join(said.split()):  # lines are folded
-        said += (line := running.stderr.readline())
+        said += (line := running.stdout.readline())
         assert line, said
     url = re.search(r"(http://localhost:\d+)/v1", " ".join(said.split()))[1]  # type: ignore[index]
     assert httpx.get(f"{url}/health").json()["model"] == "mine"

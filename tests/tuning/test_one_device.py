@@ -89,6 +89,14 @@ def everything_is_on_meta(model: Gemma) -> bool:
     return {tensor.device for tensor in (*model.parameters(), *model.buffers())} == {META}
 
 
+class CountedCache(KVCache):
+    """Meta tensors have no numbers: how long the rows are is counted here."""
+
+    def extend(self, positions: Tensor) -> dict[str, Tensor]:
+        self.lengths = [length + positions.shape[1] for length in self.lengths]
+        return super().extend(positions)
+
+
 def use(model: Gemma) -> None:
     """Answer, with padding and a cache that wraps round, and learn."""
     assert everything_is_on_meta(model)
@@ -96,7 +104,7 @@ def use(model: Gemma) -> None:
     window = model.config.sliding_window
     with torch.no_grad():
         assert model(ids, padding).device == META
-        cache = KVCache(model.config, 2, window + 9)
+        cache = CountedCache(model.config, 2, window + 9)
         model.hidden(ids, padding, cache=cache)
         for length in (1, window, 1, 1):  # decode; several tokens at once, round the ring; decode
             model.logits(model.hidden(ids.new_zeros(2, length), cache=cache)[:, -1])
