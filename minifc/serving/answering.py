@@ -1,6 +1,7 @@
 """From a request to the tokens that the engine is to write, and from these to an answer."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -10,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from minifc.calling.confidence import LIKELIEST, confidence
-from minifc.calling.grammar import Grammar
+from minifc.calling.grammar import Grammar, check_tools
 from minifc.calling.guide import Guide
 from minifc.calling.reply import Reply, json_guide
 from minifc.errors import CallError, MinifcError, SchemaError, TemplateError
@@ -20,6 +21,7 @@ from minifc.serving.engine import Engine, Full, GuardedRow, Job, News
 from minifc.serving.flattened import FINAL_ANSWER
 from minifc.serving.replies import Delta, ReplyReader, logprobs_of
 from minifc.serving.requests import ApiError, ChatRequest
+from minifc.text.dialects import dialect_of
 from minifc.text.template import render, stop_ids
 
 KEPT = 64  # sets of tools, and schemas of answers
@@ -72,9 +74,8 @@ class Answering:
     def _make_grammar(self, tools: str, strict: frozenset[str]) -> Grammar:
         tokenizer, format, described = self.loaded.tokenizer, self.loaded.format, json.loads(tools)
         try:
-            for tool in described:
-                if tool["name"] in strict:
-                    Grammar([tool], tokenizer, format)
+            if strict:
+                check_tools([tool for tool in described if tool["name"] in strict], dialect_of(format, tokenizer))
             grammar = Grammar(described, tokenizer, format, strict=False)
         except SchemaError as error:
             raise ApiError(f"tools: {error}", "tools") from None
@@ -117,7 +118,8 @@ class Answer:
         self._news = news
 
         def tell(one: News) -> None:
-            loop.call_soon_threadsafe(news.put_nowait, one)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody waits
+                loop.call_soon_threadsafe(news.put_nowait, one)
 
         self.job = Job(row, tell)
 

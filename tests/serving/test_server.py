@@ -30,6 +30,7 @@ from minifc.data import toy
 from minifc.errors import MinifcError, OptionError
 from minifc.gemma.generate import generate
 from minifc.serving.app import MOST_BYTES
+from minifc.serving.requests import read_request
 from minifc.text.template import render, stop_ids
 from minifc.text.turns import parse_calls
 
@@ -300,7 +301,7 @@ def test_a_client_that_hangs_up_frees_its_place(start: Callable[..., Any]) -> No
         until(lambda: server.engine.load == {"running": 0, "waiting": 0}, 3)
         stream = create(client, stream=True, **LONG)
         next(stream)
-        assert server.engine.load["running"] == 1
+        until(lambda: server.engine.load["running"] == 1)  # the first piece says nothing of the answer yet
         stream.close()
         until(lambda: server.engine.load == {"running": 0, "waiting": 0}, 3)
 
@@ -386,6 +387,22 @@ def test_answers_end_with_an_error_when_the_server_does(start: Callable[..., Any
         server.engine.close()
         thread.join()
     assert "the server is closing" in str(found)
+
+
+def test_an_answer_that_outlives_its_loop_does_not_harm_the_engine(start: Callable[..., Any]) -> None:
+    """As when the server ends while an answer is written."""
+    with start() as server:
+        body = {"messages": QUESTION, "tools": TOOLS, **LONG, "max_tokens": 200}
+        request = read_request(body, MODEL)
+
+        async def begin() -> None:
+            answer = server.answering.begin(request, server.answering.row(request))
+            await anext(answer.pieces())  # it is being written
+
+        asyncio.run(begin())  # and nobody waits for the rest
+        until(lambda: server.engine.load == {"running": 0, "waiting": 0})
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+        assert calls_of(create(client).choices[0].message) == [("measure_age", {"year": 1958})]
 
 
 # What is wrong
