@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
         raise OSError(f"{target}: not written; {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def json_lines(rows: Iterable[Any]) -> str:
+    """JSON Lines: each row as a line of its own."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_text(path: Path, text: str) -> None:

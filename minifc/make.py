@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from minifc.calling.tools import Tool
-from minifc.cli import Parser, require_option, run_command, seed_number
-from minifc.data.made import KINDS, REFUSAL, Example, Maker
+from minifc.cli import Parser, new_file, require_option, run_command, seed_number
+from minifc.data.made import KINDS, Maker, row_of
 from minifc.errors import CallError, OptionError
-from minifc.files import write_text
+from minifc.files import json_lines, write_text
 from minifc.own_tools import load_tools
 from minifc.terminal import note, text_table
-from minifc.text.calls import Call, write_json
+from minifc.text.examples import Example
 
 ROWS = 100
 
@@ -27,7 +27,7 @@ ROWS = 100
 def main(argv: Sequence[str]) -> None:
     parser = Parser("make", __doc__ or "", "python -m minifc.make --tools my_tools.py --to rows.jsonl --keep-out 1")
     parser.add_argument("--tools", type=Path, required=True, metavar="FILE", help="a Python file with tools")
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="JSON lines to write")
+    parser.add_argument("--to", type=new_file, required=True, metavar="FILE", help="JSON lines to write")
     parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help="of each kind for each tool (%(default)s)")
     parser.add_argument(
         "--keep-out", type=int, default=0, metavar="N",
@@ -43,18 +43,19 @@ def main(argv: Sequence[str]) -> None:
             raise OptionError(f"--to {args.to}: {path} is there already; name another file")
     tools = load_tools(args.tools)
     schemas = [tool.schema for tool in tools]
-    used, kept = [], []
+    used: dict[str, Sequence[Example]] = {}
+    kept: list[Example] = []
     for tool in tools:
-        examples = [Example(one.request, one.calls, tool.name) for one in tool.examples]
+        examples = tool.examples
         if len(examples) <= args.keep_out:
             have = f"{len(examples)} examples" if examples else 'no example, >>> "what is said" -> name(argument=value)'
             raise OptionError(f"--tools {args.tools}: {tool.name} has {have}; at least {args.keep_out + 1} are needed")
-        used += examples[: len(examples) - args.keep_out]
+        used[tool.name] = examples[: len(examples) - args.keep_out]
         kept += examples[len(examples) - args.keep_out :]
     rows = list(_right(Maker(schemas, used, args.seed, [one.request for one in kept]).rows(args.rows), tools))
-    write_text(args.to, _lines(rows))
+    write_text(args.to, json_lines(rows))
     if kept:
-        write_text(kept_out, _lines(_asked(example, schemas) for example in kept))
+        write_text(kept_out, json_lines(row_of(example.request, example.calls, schemas) for example in kept))
     _report(rows, tools)
     note(f"{args.to}: {len(rows):,} rows" + (f"; {kept_out}: {len(kept)} examples" if kept else ""))
 
@@ -71,24 +72,6 @@ def _right(rows: Iterable[dict[str, Any]], tools: Sequence[Tool]) -> Iterable[di
         except CallError:
             continue
         yield row
-
-
-def _asked(example: Example, schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """An example as it stands, with all tools."""
-    calls = [_written(call) for call in example.calls]
-    answer: dict[str, Any] = {"content": None, "tool_calls": calls} if calls else {"content": REFUSAL}
-    return {
-        "messages": [{"role": "user", "content": example.request}, {"role": "assistant", **answer}],
-        "tools": [{"type": "function", "function": schema} for schema in schemas],
-    }
-
-
-def _written(call: Call) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": call.name, "arguments": write_json(call.arguments)}}
-
-
-def _lines(rows: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _report(rows: Sequence[dict[str, Any]], tools: Sequence[Tool]) -> None:

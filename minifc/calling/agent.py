@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from minifc.calling.confidence import LIKELIEST, Confidence, confidence
+from minifc.calling.confidence import Confidence, confidence
 from minifc.calling.grammar import Grammar
 from minifc.calling.tools import SECONDS, Tool, run
 from minifc.errors import CallError, TokenizerError
@@ -72,9 +72,8 @@ class Agent:
         self.sampling = sampling or Sampling()
         self.schemas = [tool.schema for tool in tools]
         self.dialect, self.stops = dialect_of(format, tokenizer), stop_ids(tokenizer, format)
-        grammar = (
-            Grammar(self.schemas, tokenizer, format, strict) if tools else None
-        )  # checks the tools even if it is not used
+        # It checks the tools, even if it is not used.
+        grammar = Grammar(self.schemas, tokenizer, format, strict) if tools else None
         self.grammar = grammar if constrained else None
         self.reset()
 
@@ -130,10 +129,10 @@ class Agent:
             if not calls:
                 self.messages, self.ids, self.cache = messages, ids, cache
                 return
-            sure = confidence(choices, self.tokenizer, self.format) if calls else None
+            sure = confidence(choices, self.tokenizer, self.format)
             for call in calls:
                 yield Event("call", write_json({"name": call.name, "arguments": call.arguments}), call, sure)
-                if self.confirm is None or (sure and self.confirm(call, sure)):
+                if self.confirm is None or self.confirm(call, sure):
                     yield _observed(run(self.tools, call, self.seconds), call, messages)
                 else:
                     yield _observed({"error": "the user does not want this call"}, call, messages)
@@ -156,7 +155,8 @@ class Agent:
             grammar.advance(prompt[-1])
         marks = turn_marks(self.tokenizer, self.dialect)
         run: list[int] = []  # not shown yet: the last of them may be a part of a character
-        row = Row(prompt, max_new_tokens, self.stops, self.sampling, grammar, LIKELIEST)
+        # The confidence of a turn that calls needs no others beside what was chosen.
+        row = Row(prompt, max_new_tokens, self.stops, self.sampling, grammar, likeliest=0)
         told = 0
         for _ in decode(self.model, [row], cache):
             for choice in row.choices[told:]:

@@ -27,7 +27,7 @@ class Confidence:
 
 
 def confidence(choices: Sequence[Choice], tokenizer: Tokenizer, format: Format = "gemma") -> Confidence:
-    """Of one turn of a row whose `likeliest` is LIKELIEST."""
+    """Of one turn of a row whose `likeliest` is LIKELIEST; of one that calls, it may be 0."""
     dialect = dialect_of(format, tokenizer)
     marks, begin = turn_marks(tokenizer, dialect), tokenizer.control.get(dialect.begin)
     before, _, behind = dialect.syntax.opening("x").partition("x")  # what stands around a tool's name

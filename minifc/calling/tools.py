@@ -20,13 +20,13 @@ from typing import Any
 
 from minifc.calling import processes
 from minifc.calling.docstrings import read_docstring
-from minifc.calling.examples import Example, read_examples
 from minifc.calling.hints import from_json, hint_schema, hints_of
 from minifc.calling.kinds import Schema
 from minifc.calling.schema import read_schema
 from minifc.calling.validation import find_error
 from minifc.errors import CallError, SchemaError
 from minifc.text.calls import Call
+from minifc.text.examples import Example, read_examples
 
 SECONDS = 10.0  # that a tool may take
 

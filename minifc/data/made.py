@@ -13,6 +13,7 @@ from typing import Any
 
 from minifc.data.wordings import Path, Wording, other_value
 from minifc.text.calls import Call, write_json
+from minifc.text.examples import Example
 
 KINDS = ("simple", "joined", "masked", "taken away", "no call")
 REFUSAL = "No tool fits."
@@ -31,24 +32,16 @@ _NO_VERBS = set(
 )
 
 
-@dataclass(frozen=True)
-class Example:
-    """What somebody may say, and the calls that it asks for."""
-
-    request: str
-    calls: tuple[Call, ...]
-    tool: str  # to which it belongs
-
-
 @dataclass
 class Maker:
     """The same seed makes the same rows.
 
-    tools: schemas. unsaid: requests that no row may be, since somebody is asked them later.
+    tools: schemas. examples: by the names of their tools. unsaid: requests that no row may be, since somebody is asked
+        them later.
     """
 
     tools: Sequence[dict[str, Any]]
-    examples: Sequence[Example]
+    examples: Mapping[str, Sequence[Example]]
     seed: int = 0
     unsaid: Sequence[str] = ()
     rng: random.Random = field(init=False)
@@ -56,13 +49,16 @@ class Maker:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.by_name = {tool["name"]: tool for tool in self.tools}
-        self.wordings = [(example, Wording.of(example.request, example.calls)) for example in self.examples]
-        self.answers = {_plain(example.request): list(example.calls) for example in self.examples}
+        self.wordings = {
+            name: [Wording.of(example.request, example.calls) for example in some if example.calls]
+            for name, some in self.examples.items()
+        }
+        everything = [example for some in self.examples.values() for example in some]
+        self.answers = {_plain(example.request): list(example.calls) for example in everything}
         self.known: dict[str, list[Any]] = {}  # by the names of arguments
-        for example in self.examples:
-            for call in example.calls:
-                for name, value in call.arguments.items():
-                    self.known.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+        for call in (call for example in everything for call in example.calls):
+            for name, value in call.arguments.items():
+                self.known.setdefault(name, []).extend(value if isinstance(value, list) else [value])
 
     def rows(self, count: int) -> Iterator[dict[str, Any]]:
         """At most so many rows of each kind for each tool; fewer where the examples say no more different things."""
@@ -87,13 +83,13 @@ class Maker:
 
     def _simple(self, name: str) -> dict[str, Any] | None:
         asked = self._ask(name)
-        return self._row(*asked, self._beside({name})) if asked else None
+        return row_of(*asked, self._beside({name})) if asked else None
 
     def _joined(self, name: str) -> dict[str, Any] | None:
         """Two or three requests in one turn, the first of this tool."""
         names = [name, *(self.rng.choice(list(self.by_name)) for _ in range(self.rng.choice((1, 1, 2))))]
         asked = [one for one in map(self._ask, names) if one]
-        if len(asked) < 2 or any(not calls for _, calls in asked):
+        if len(asked) < 2:
             return None
         text = asked[0][0]
         for more, _ in asked[1:]:
@@ -101,12 +97,12 @@ class Maker:
         calls = [call for _, some in asked for call in some]
         if len({write_json([call.name, call.arguments]) for call in calls}) < len(calls):
             return None  # the same twice is one request
-        return self._row(text, calls, self._beside({call.name for call in calls}))
+        return row_of(text, calls, self._beside({call.name for call in calls}))
 
     def _masked(self, name: str) -> dict[str, Any] | None:
         """With other names for tools and parameters: what decides is what their descriptions say."""
         asked = self._ask(name)
-        if not asked or not asked[1]:
+        if not asked:
             return None
         text, calls = asked
         tools, renamed = [], dict[str, tuple[str, dict[str, str]]]()
@@ -123,30 +119,27 @@ class Maker:
             Call(renamed[call.name][0], {renamed[call.name][1].get(k, k): v for k, v in call.arguments.items()})
             for call in calls
         ]
-        return self._row(text, made, tools)
+        return row_of(text, made, tools)
 
     def _taken_away(self, name: str) -> dict[str, Any] | None:
         """A request of this tool, where there are only others."""
         asked = self._ask(name)
         others = [tool for tool in self.tools if tool["name"] != name]
-        if not asked or not asked[1] or not others:
+        if not asked or not others:
             return None
         tools = self.rng.sample(others, self.rng.randint(1, min(4, len(others))))
-        return self._row(asked[0], [], tools)
+        return row_of(asked[0], [], tools)
 
     def _no_call(self, name: str) -> dict[str, Any] | None:
         """What an example says is no call of this tool."""
-        asked = [example for example in self.examples if example.tool == name and not example.calls]
-        if not asked:
-            return None
-        return self._row(self._framed(self.rng.choice(asked).request), [], self._beside({name}))
+        asked = [example.request for example in self.examples.get(name, ()) if not example.calls]
+        return row_of(self._framed(self.rng.choice(asked)), [], self._beside({name})) if asked else None
 
     def _ask(self, name: str) -> tuple[str, list[Call]] | None:
         """A request that calls this tool, with values of its own."""
-        some = [wording for example, wording in self.wordings if example.tool == name and example.calls]
-        if not some:
+        if not self.wordings.get(name):
             return None
-        wording = self.rng.choice(some)
+        wording = self.rng.choice(self.wordings[name])
         values: dict[Path, Any] = {}
         for slot in wording.slots:
             schema = self._schema(wording, slot.path)
@@ -185,17 +178,17 @@ class Maker:
         self.rng.shuffle(tools)
         return tools
 
-    @staticmethod
-    def _row(text: str, calls: Sequence[Call], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        made = [
-            {"type": "function", "function": {"name": call.name, "arguments": write_json(call.arguments)}}
-            for call in calls
-        ]
-        answer = {"content": None, "tool_calls": made} if made else {"content": REFUSAL}
-        return {
-            "messages": [{"role": "user", "content": text}, {"role": "assistant", **answer}],
-            "tools": [{"type": "function", "function": tool} for tool in tools],
-        }
+
+def row_of(text: str, calls: Sequence[Call], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A request and its answer as a row in OpenAI's form. tools: schemas."""
+    made = [
+        {"type": "function", "function": {"name": call.name, "arguments": write_json(call.arguments)}} for call in calls
+    ]
+    answer = {"content": None, "tool_calls": made} if made else {"content": REFUSAL}
+    return {
+        "messages": [{"role": "user", "content": text}, {"role": "assistant", **answer}],
+        "tools": [{"type": "function", "function": tool} for tool in tools],
+    }
 
 
 def _renamed(tool: Mapping[str, Any], name: str, names: Mapping[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from minifc.data.public.values import WORDS, pools
@@ -92,6 +93,7 @@ def _bound(stated: Any, default: float) -> float:
     return stated if isinstance(stated, (int, float)) else default
 
 
+@lru_cache
 def _pool(value: str) -> list[str]:
     """What is of the same kind as a value, if it is a well-known one: the smallest such list."""
     found = [

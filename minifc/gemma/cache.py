@@ -23,7 +23,7 @@ class _Ring:
         self.filled = 0  # slots that any row uses
         self.joins = False  # whether queries look at old and new keys one behind the other
         self.before = 0  # slots that any row used before the new tokens
-        self.write = torch.empty(0, 0, dtype=torch.long)  # [B, T]: the slots of the new tokens
+        self.rows = self.write = torch.empty(0, 0, dtype=torch.long)  # [B, 1] and [B, T]: where new tokens are written
 
     def grow(self, slots: int) -> None:
         """More slots, behind those there are: right as long as no token was overwritten."""
@@ -39,6 +39,7 @@ class _Ring:
         B, T = positions.shape
         # Of several tokens for one slot, the last one stays.
         stays = (positions >= 0) & (positions > positions.amax(1, keepdim=True) - self.slots)
+        self.rows = torch.arange(B, device=positions.device)[:, None]
         self.write = torch.where(stays, positions % self.slots, self.slots)
         # Several tokens that overwrite slots still need what was in them, and tokens without any before them need no
         # slots: then old and new are joined.
@@ -58,8 +59,7 @@ class _Ring:
         """Write new [B, K, T, D] into buffer [B, K, slots + 1, D]; what the queries look at, [B, K, S, D]."""
         B, _, T, _ = new.shape
         joined = torch.cat((buffer[:B, :, : self.before], new), 2) if self.joins else None
-        rows = torch.arange(B, device=new.device)[:, None]
-        buffer[rows, :, self.write] = new.transpose(1, 2)
+        buffer[self.rows, :, self.write] = new.transpose(1, 2)
         return buffer[:B, :, : self.seen(T)] if joined is None else joined
 
 

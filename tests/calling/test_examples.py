@@ -6,11 +6,11 @@ from typing import Any, Literal
 import pytest
 
 from minifc import evaluate
-from minifc.calling.examples import Example, read_examples
 from minifc.calling.tools import tool
 from minifc.errors import OptionError, SchemaError
 from minifc.evaluation.questions import tool_questions
 from minifc.text.calls import Call
+from minifc.text.examples import Example, read_examples
 
 
 def read(text: str) -> list[Example]:

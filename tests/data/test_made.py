@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 
 from minifc import make
 from minifc.calling.grammar import arguments_of
 from minifc.calling.validation import find_error
 from minifc.data import read_conversations
-from minifc.data.made import KINDS, REFUSAL, Example, Maker
+from minifc.data.made import KINDS, REFUSAL, Maker
 from minifc.data.wordings import Wording, other_value
 from minifc.errors import OptionError
 from minifc.text.calls import Call
+from minifc.text.examples import Example
 
 LAMP = {
     "name": "set_lamp",
@@ -54,21 +56,30 @@ MESSAGE = {
 TOOLS = [LAMP, ALARM, MESSAGE]
 
 
-def example(request: str, *calls: tuple[str, dict[str, Any]], tool: str = "") -> Example:
-    return Example(request, tuple(Call(*call) for call in calls), tool or calls[0][0])
+def example(request: str, *calls: tuple[str, dict[str, Any]]) -> Example:
+    return Example(request, tuple(Call(*call) for call in calls))
 
 
-EXAMPLES = [
-    example("Make the kitchen half as bright", ("set_lamp", {"room": "kitchen", "percent": 50})),
-    example("Dim the hall to 30 percent.", ("set_lamp", {"room": "hall", "percent": 30})),
-    example("Dim the garage to 40 percent.", tool="set_lamp"),  # what another example's pattern would call
-    example("Turn on the light in the garage", ("set_lamp", {"room": "garage"})),
-    example("What lamps are there?", tool="set_lamp"),
-    example("Wake me at 07:30", ("set_alarm", {"time": "07:30"})),
-    example("Wake me at 06:00 on Monday and Friday", ("set_alarm", {"time": "06:00", "days": ["Monday", "Friday"]})),
-    example("Tell Maria that I am late", ("send_message", {"to": "Maria", "text": "I am late"})),
-    example("Write to James: dinner is ready", ("send_message", {"to": "James", "text": "dinner is ready"})),
-]
+DAYS = ["Monday", "Friday"]
+EXAMPLES = {
+    "set_lamp": [
+        example("Make the kitchen half as bright", ("set_lamp", {"room": "kitchen", "percent": 50})),
+        example("Dim the hall to 30 percent.", ("set_lamp", {"room": "hall", "percent": 30})),
+        example("Dim the garage to 40 percent."),  # what another example's pattern would call
+        example("Turn on the light in the garage", ("set_lamp", {"room": "garage"})),
+        example("What lamps are there?"),
+    ],
+    "set_alarm": [
+        example("Wake me at 07:30", ("set_alarm", {"time": "07:30"})),
+        example(
+            "Wake me at 06:00 on Monday and Friday", ("set_alarm", {"time": "06:00", "days": ["Monday", "Friday"]})
+        ),
+    ],
+    "send_message": [
+        example("Tell Maria that I am late", ("send_message", {"to": "Maria", "text": "I am late"})),
+        example("Write to James: dinner is ready", ("send_message", {"to": "James", "text": "dinner is ready"})),
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +281,17 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, monkeypatch: Any, options: li
     with pytest.raises(OptionError, match=why):
         make.main(["--tools", "home_bad.py", "--to", "rows.jsonl", *options])
     assert not (tmp_path / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("place", [".", "nowhere/rows.jsonl"])
+def test_a_place_where_nothing_can_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "home_place.py").write_text(FILE)
+    to = str(tmp_path / place)
+    assert run(make.main, "--tools", str(tmp_path / "home_place.py"), "--to", to) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no file can be written there" in line
 
 
 def test_a_tool_without_examples_is_named(tmp_path: Path) -> None:

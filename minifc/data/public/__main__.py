@@ -16,9 +16,9 @@ from pathlib import Path
 
 from minifc.cli import Parser, new_folder, require_option, run_command, seed_number
 from minifc.data.public.leaderboard import Leaderboard, questions
-from minifc.data.public.mixture import DEV, TRAINING, as_json_lines, lengths, make_rows, read_pools, table
+from minifc.data.public.mixture import DEV, TRAINING, lengths, make_rows, read_pools, table
 from minifc.data.public.sources import check
-from minifc.files import whole_folder
+from minifc.files import json_lines, whole_folder
 from minifc.terminal import note, text_table
 from minifc.text.tokenizer import load_tokenizer
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     train, left_out = make_rows(training, args.rows, TRAINING, args.seed, leaderboard)
     dev, _ = make_rows(held_out, QUESTIONS * len(DEV), DEV, args.seed, leaderboard)
     tokens = lengths(train, tokenizer) if tokenizer else None
-    written = {"train.jsonl": as_json_lines(train), "dev.jsonl": as_json_lines(dev)}
+    written = {"train.jsonl": json_lines(train), "dev.jsonl": json_lines(dev)}
     written |= {f"dev/{name}": text for name, text in questions(dev).items()}
     report = {
         "rows": args.rows,

@@ -1,6 +1,5 @@
 """The mixture: how many rows of which category from which source, what is left out, and what is held out."""
 
-import json
 import random
 import sys
 from collections import Counter
@@ -138,7 +137,3 @@ def table(rows: Sequence[Row], tokens: Sequence[int] | None = None) -> list[list
     whole = ["all", "", f"{len(rows):,}", f"{sum(sums.values()):,}", ""]
     lines = [["source", "category", "rows", "tokens", "licence"], *cells, whole]
     return lines if tokens else [line[:3] + line[4:] for line in lines]
-
-
-def as_json_lines(rows: Sequence[Row]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
