@@ -3,8 +3,8 @@
 Merges LoRA and the new rows into the base model and writes what any tool reads: shards and index, config,
 tokenizer with the new tokens, our chat template as Jinja, and a model card. How much the logits change
 on the way to the stored precision is measured and printed. Only the vocabulary and one layer at a time are
-held in fp32. With --gguf, it is one file instead, for llama.cpp and what is built on it. With --adapter, the adapter
-alone is written, in half the size of the run's: for the same base model.
+held in fp32. With --gguf, it is one file instead, for llama.cpp and what is built on it, and a Modelfile for
+Ollama. With --adapter, the adapter alone is written, in half the size of the run's: for the same base model.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from minifc.cli import Parser, new_folder, run_command
 from minifc.devices import name_of
 from minifc.errors import CheckpointError, HubError, OptionError, first_line
-from minifc.export_gguf import GGUF_KINDS, require_writer, write_gguf
+from minifc.export_gguf import GGUF_KINDS, require_writer, write_gguf, write_modelfile
 from minifc.files import read_tensors, whole_folder
 from minifc.gemma.checkpoint import (
     first_not_finite,
@@ -138,7 +138,10 @@ def export(base: Source, adapter: Path, to: Path, dtype: torch.dtype, format: Fo
     print(f"stored in {str(dtype).removeprefix('torch.')}: {_change(with_adapter, model(ids))}")
     with whole_folder(to) as temporary:
         if gguf:
-            write_gguf(model, tokenizer, temporary / f"{to.resolve().name}-{gguf}.gguf", format, gguf)
+            file = temporary / f"{to.resolve().name}-{gguf}.gguf"
+            write_gguf(model, tokenizer, file, format, gguf)
+            if not write_modelfile(file, format, tokenizer):
+                note(f"note: no Modelfile for Ollama, which cannot write turns in the format {format}; llama.cpp can")
         else:
             write_model(model, tokenizer, temporary, format)
         card = model_card(to.resolve().name, base, dialect_of(format, tokenizer), bool(gguf))

@@ -1,11 +1,13 @@
-"""A merged model as one GGUF file, for llama.cpp and what is built on it.
+"""A merged model as one GGUF file, for llama.cpp and what is built on it, and the Modelfile with which Ollama takes it.
 
 Names and metadata are those of llama.cpp's own converter; the container and the quantised blocks are written by its
-gguf package.
+gguf package. Ollama does not run chat templates in Jinja: a Modelfile says it in Go's template language, or names the
+code of Ollama's that writes and reads the format.
 """
 
 import importlib.util
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from minifc.gemma.from_gguf import holds_gain
 from minifc.gemma.model import Gemma
 from minifc.gemma.to_gguf import model_metadata, tensor_name
 from minifc.text.dialects import dialect_of, exported_template
-from minifc.text.template import Format
+from minifc.text.template import Format, stop_ids
 from minifc.text.tokenizer import Tokenizer
 
 GGUF_KINDS = ("f32", "bf16", "f16", "q8_0", "q4_0")
@@ -60,6 +62,23 @@ def write_gguf(model: Gemma, tokenizer: Tokenizer, path: Path, format: Format, k
         whole = numbers.float() + 1 if holds_gain(name) else numbers.float()
         writer.write_tensor_data(gguf.quants.quantize(whole.numpy(), type_))
     writer.close()
+
+
+def write_modelfile(path: Path, format: Format, tokenizer: Tokenizer) -> bool:
+    """A Modelfile beside a GGUF file; False where Ollama has no way to write the format's turns."""
+    if format == "gemma":
+        template = (files("minifc.text.dialects") / "gemma.modelfile").read_text(encoding="utf-8")
+        turns = f'TEMPLATE """{template}"""\n'
+    elif format == "functiongemma":
+        turns = "RENDERER functiongemma\nPARSER functiongemma\n"
+    else:
+        return False
+    names = {id_: name for name, id_ in tokenizer.control.items()}
+    stops = "".join(f"PARAMETER stop {names[id_]}\n" for id_ in stop_ids(tokenizer, format))
+    name = path.stem.lower()
+    text = f"# ollama create {name} -f Modelfile\nFROM ./{path.name}\n{turns}{stops}PARAMETER temperature 0\n"
+    (path.parent / "Modelfile").write_text(text, encoding="utf-8")
+    return True
 
 
 def _gguf_type(name: str, numbers: Tensor, kind: str) -> Any:

@@ -61,7 +61,7 @@ def merged(caller: Path, tiny: Path) -> tuple[Any, Any]:
 )
 def test_the_file_is_the_merged_model(caller: Path, tiny: Path, tmp_path: Path, kind: str, within: float) -> None:
     file = write(caller, tiny, tmp_path / "out", kind, "--dtype", "float32")
-    assert sorted(path.name for path in file.parent.iterdir()) == ["README.md", file.name]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["Modelfile", "README.md", file.name]
     card = (file.parent / "README.md").read_text(encoding="utf-8")
     assert "transformers" not in card
     assert export.TRAINING_TEMPLATE not in card  # which is not there
