@@ -63,6 +63,15 @@ def _following(characters: Characters) -> dict[int, tuple[tuple[int, int], ...]]
     return {byte: () for byte in range(128) if byte not in characters.reserved} | _FOLLOWING
 
 
+def begins_character(begun: bytes, characters: Characters) -> bool:
+    """Whether one character is begun inside a string, and not ended."""
+    if begun[0] == BACKSLASH and characters.escaped:
+        return any(len(begun) <= len(escaped) and escaped.startswith(begun[1:]) for escaped in characters.escaped)
+    following = _FOLLOWING.get(begun[0], ())
+    in_range = (low <= byte <= high for byte, (low, high) in zip(begun[1:], following, strict=False))
+    return len(begun) <= len(following) and all(in_range)
+
+
 @dataclass(frozen=True)
 class InString:
     """Inside a string of any characters."""
@@ -294,6 +303,10 @@ class State:
 
     def next_bytes(self) -> list[int]:
         """All bytes that may come."""
+        return [byte for byte in sorted(self.candidates()) if self.step(byte)]
+
+    def candidates(self) -> set[int]:
+        """All bytes that may come, and some that may not."""
         candidates: set[int] = set()
         for stack in self.stacks:
             match stack:
@@ -308,7 +321,7 @@ class State:
                 case (InString() as string, _):
                     candidates.add(string.characters.closing[0])
                     candidates.update([] if string.room == 0 else [BACKSLASH, *_following(string.characters)])
-        return [byte for byte in sorted(candidates) if self.step(byte)]
+        return candidates
 
 
 def _after(stack: tuple[Item, Stack], byte: int) -> Iterable[Stack]:
@@ -331,6 +344,7 @@ class Automaton:
         self.nesting, self.syntax = nesting, syntax
         self.listed = {schema: self._in_order(schema) for schema in nesting if isinstance(schema, Object)}
         self._states: dict[frozenset[Stack], State] = {}
+        self._after_members: dict[Stack, list[Stack]] = {}
         self.short: dict[Schema, bytes] = {}
         self._shortest()
 
@@ -467,8 +481,10 @@ class Automaton:
                 yield from self._value(item.schema, item.depth, rest)
             case Elements():
                 yield from self._elements(item, rest)
-            case Members():
-                yield from self._members(item, rest)
+            case Members():  # asked for again after each digit of a number before it
+                if stack not in self._after_members:
+                    self._after_members[stack] = list(self._members(item, rest))
+                yield from self._after_members[stack]
 
     def _value(self, schema: Schema, depth: int, rest: Stack) -> Iterator[Stack]:
         if not self.alive(schema, depth):

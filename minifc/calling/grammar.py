@@ -75,8 +75,9 @@ class Grammar:
         call that is open, or that it opens, could not be completed within the rest of the budget.
         """
         calls = self._calls
-        mask = calls.outside(self._called, budget) if self._state is None else calls.guide.mask(self._state, budget)
-        return mask.clone()  # masks are kept: a caller that writes to one must not change the grammar
+        if self._state is not None:
+            return calls.guide.mask(self._state, budget)
+        return calls.outside(self._called, budget).clone()  # it is kept: a caller may write to what it gets
 
     def forced(self, budget: int | None = None) -> list[int]:
         """The ids up to the next real choice, as the tokenizer writes that text; [] where there is a choice now.

@@ -5,21 +5,20 @@ only ones possible. One id, which writes nothing, ends the text.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor
 
 from minifc.calling.automaton import Automaton, Stack, State
-from minifc.calling.trie import Trie
+from minifc.calling.trie import Found, Limit, Trie
 from minifc.errors import CallError
 from minifc.text.dialects import DELIMITER, to_bytes
 from minifc.text.tokenizer import Tokenizer
 
-MOST_MASKS = 512  # kept for all grammars of a tokenizer; each is a byte per id
+MOST_MASKS = 512  # kept for all grammars of a tokenizer
 SLACK = 2  # ids by which the tokenizer may cut the rest of a text otherwise than the whole
 
 
@@ -35,7 +34,7 @@ class _Vocabulary:
 
 @dataclass
 class _Mask:
-    allowed: Tensor  # bool [V]
+    allowed: Found
     room: float  # the most ids that complete the text after any of these
 
 
@@ -68,37 +67,29 @@ class Guide:
         return max(len(self.spell(ending)) for ending in self._endings) + 1
 
     def mask(self, state: State, budget: int | None) -> Tensor:
-        """Which ids may come next: bool [V], not to be changed.
+        """Which ids may come next: a new bool [V].
 
         budget: the number of ids left to write, the next one included; None is no limit. Within the rest of it, the
         text can be completed after each of the ids.
         """
         masks = self.vocabulary.masks
-        if state not in masks:
+        known = masks.get(state)
+        if known is None:
             if len(masks) >= MOST_MASKS:
                 del masks[next(iter(masks))]  # the oldest
-            masks[state] = self._mask(state, _in_bytes if budget is not None else _unknown)
-        known = masks[state]
+            known = masks[state] = self._mask(state, Limit(_in_bytes if budget is not None else None))
         if budget is None or budget > known.room:
-            return known.allowed
+            return known.allowed.mask(self.size)
         # Room is counted in bytes first, of which an id may write several; only near the end in ids, which is slower.
-        closer = self._mask(state, self.needed, budget)
+        closer = self._mask(state, Limit(self.needed, budget))
         known.room = closer.room
-        return closer.allowed
+        return closer.allowed.mask(self.size)
 
-    def _mask(self, state: State, needed: Callable[[State], float], budget: int | None = None) -> _Mask:
-        room = 0.0
-
-        def fits(after: State) -> bool:
-            nonlocal room
-            more = needed(after)
-            room = max(room, more)
-            return budget is None or more < budget
-
-        allowed = torch.zeros(self.size, dtype=torch.bool)
-        self.vocabulary.trie.allowed(state, allowed, fits)
-        allowed[self.end] = state.complete
-        return _Mask(allowed, room)
+    def _mask(self, state: State, limit: Limit) -> _Mask:
+        found = self.vocabulary.trie.allowed(state, self.size, limit)
+        if state.complete:
+            found.ids.append(self.end)
+        return _Mask(found, math.inf if limit.needed is None else limit.room)
 
     def needed(self, state: State) -> int:
         """The number of ids that complete the text."""
@@ -188,8 +179,3 @@ def _vocabulary(tokenizer: Tokenizer, delimiter: int | None) -> _Vocabulary:
 def _in_bytes(state: State) -> int:
     """An upper bound for the number of ids that complete the text."""
     return len(state.ending) + 1
-
-
-def _unknown(state: State) -> float:
-    """Without a budget, what completes the text need not be worked out."""
-    return math.inf

@@ -101,6 +101,7 @@ def is_number(text: str, integer: bool, within: Range) -> bool:
     return (as_float or bool(_INTEGER.fullmatch(text))) and within.holds(Fraction(text))
 
 
+@lru_cache(1 << 14)
 def can_become_number(text: str, integer: bool, within: Range) -> bool:
     """Whether `text` is a number of the range, or can become one when it goes on."""
     if is_number(text, integer, within):
@@ -116,10 +117,11 @@ def can_become_number(text: str, integer: bool, within: Range) -> bool:
         return False
     if begun["e"]:
         mantissa = text.partition("e")[0]
-        signs = begun["sign"] or "+-"
-        endings = (f"{mantissa}e{sign}{power}" for sign in signs for power in _POWERS[sign])
+        powers = (sign + power for sign in begun["sign"] or "+-" for power in _POWERS[sign])
         return bool(_MANTISSA.fullmatch(mantissa)) and any(
-            ending.startswith(text) and is_number(ending, False, within) for ending in endings
+            is_number(f"{mantissa}e{power}", False, within)
+            for power in powers
+            if power.startswith(begun["sign"] + begun["power"])
         )
     if not begun["dot"] and text != "0" and _more_digits(int(text), integer, within):
         return True

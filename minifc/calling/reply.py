@@ -69,7 +69,7 @@ class Reply:
         """As `Constraint` has it. A limit that is too low for any call or text cuts it: nothing else was asked for."""
         if self.state is not None:
             assert self.text is not None
-            return self.text.mask(self.state, budget).clone()
+            return self.text.mask(self.state, budget)
         if self.part == "call":
             assert self.grammar is not None
             return self.grammar.allowed(budget)
