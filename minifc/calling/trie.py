@@ -280,12 +280,19 @@ class Trie:
         return found
 
     @cached_property
-    def _exact(self) -> dict[bytes, list[int]]:
-        """The ids of an entry."""
-        found: dict[bytes, list[int]] = {}
-        for key, id_ in zip(self.keys, self.ids, strict=True):
-            found.setdefault(key, []).append(id_)
-        return found
+    def _places(self) -> dict[bytes, int]:
+        """Where the entries of each key begin: numbers, which garbage collection does not look at."""
+        return {key: place for place, key in reversed([*enumerate(self.keys)])}
+
+    def _exactly(self, key: bytes) -> list[int]:
+        """The ids of the entries with this key."""
+        first = self._places.get(key)
+        if first is None:
+            return []
+        end = first + 1
+        while end < len(self.keys) and self.keys[end] == key:
+            end += 1
+        return self.ids[first:end]
 
     def allowed(self, state: State, size: int, limit: Limit) -> Found:
         """What `state` allows within the limit. size: how many ids there are."""
@@ -331,7 +338,7 @@ class Trie:
         while common < len(text) and last[node.depth + common : node.depth + common + 1] == text[common : common + 1]:
             common += 1
         for place in range(min(common + 1, len(text))):
-            ids = self._exact.get(before + text[:place])
+            ids = self._exactly(before + text[:place])
             if ids and (limit.budget is None or limit.fits(automaton.state([(text[place:], rest)]))):
                 found.ids += ids
         if limit.budget is None:
