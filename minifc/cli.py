@@ -147,6 +147,8 @@ def new_file(text: str) -> Path:
 def new_folder(text: str) -> Path:
     """An option's type: a folder to write at the end, which must be possible, and must not hold anything yet."""
     path = Path(text)
+    if any(character < " " for character in text):  # it would write lines of its own in what names it
+        raise argparse.ArgumentTypeError(f"{text!r}: has a line break or another control character; name it without")
     target = path.resolve()  # through a link to the folder itself
     if target.is_dir() and not is_empty(target):
         raise argparse.ArgumentTypeError(f"{path}: not empty; name a new folder")

@@ -87,6 +87,11 @@ def test_it_names_the_file_and_what_ends_a_turn(caller: Path, tiny: Path, tmp_pa
     assert text.count('"""') == 2
 
 
+def test_a_name_writes_no_line_of_its_own(caller: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(export.main, str(caller), "--to", str(tmp_path / "a\nSYSTEM x"), "--gguf", "q8_0") == 2
+    assert r"a\nSYSTEM x': has a line break" in capsys.readouterr().err
+
+
 def test_a_format_that_ollama_cannot_write(
     caller: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

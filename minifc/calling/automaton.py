@@ -291,6 +291,13 @@ class State:
             self._moves[byte] = self.automaton.state(stacks) if stacks else None
         return self._moves[byte]
 
+    def steps(self, text: bytes) -> "State | None":
+        """The state after a text; None if it must not come here."""
+        following: State | None = self
+        for byte in text:
+            following = following.step(byte) if following else None
+        return following
+
     def only_byte(self) -> int | None:
         """The byte that must come; None if there is a choice, or nothing left to write."""
         for stack in self.stacks:

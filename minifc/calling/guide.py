@@ -101,9 +101,7 @@ class Guide:
         """The state after an id; None after the end of the text. Raises CallError for an id that is not allowed."""
         if id_ == self.end and state.complete:
             return None
-        following: State | None = state if id_ in self.written else None
-        for byte in self.written.get(id_, b""):
-            following = following.step(byte) if following else None
+        following = state.steps(self.written[id_]) if id_ in self.written else None
         if following is None:
             raise self.not_allowed(id_)
         return following

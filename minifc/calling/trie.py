@@ -156,7 +156,6 @@ class _Strings:
     """What the entries below a node write, where a string begins or goes on there."""
 
     def __init__(self, entries: Iterable[tuple[bytes, int]], characters: Characters) -> None:
-        self.characters = characters
         inside: list[tuple[str, bytes, int]] = []  # characters, the beginning of one more or nothing, the id
         closed: list[tuple[str, bytes, int]] = []  # characters, what follows the closing, the id
         for entry, id_ in entries:
@@ -220,7 +219,7 @@ class _Strings:
         """What a string allows, of so many ids."""
         inside, most = torch.zeros(size, dtype=torch.bool), 0
         for after, begun, ids in self.staying(string):
-            if (state := _steps(automaton.state([(after, None)]), begun)) is not None:
+            if (state := automaton.state([(after, None)]).steps(begun)) is not None:
                 inside[ids] = True
                 most = max(most, len(state.ending))
         return _Allowed(inside, most, self.closing(string))
@@ -372,7 +371,7 @@ class Trie:
         else:
             closing = strings.closing(string)
             for inside, begun, ids in strings.staying(string):
-                after = _steps(automaton.state([(inside, closed)]), begun)
+                after = automaton.state([(inside, closed)]).steps(begun)
                 if after is not None and limit.fits(after):
                     found.ids += ids.tolist()
         if not closing:
@@ -417,14 +416,6 @@ def _characters(entry: bytes, characters: Characters) -> tuple[str, bytes]:
         if escaped is None:
             return text, entry[place:]
         text, place = text + chr(characters.meaning(escaped[1])), escaped.end()
-
-
-def _steps(state: State, text: bytes) -> State | None:
-    """The state after a text; None if it must not come here."""
-    following: State | None = state
-    for byte in text:
-        following = following.step(byte) if following else None
-    return following
 
 
 def _distinct(numbers: Tensor, size: int) -> list[int]:
